@@ -1,0 +1,1 @@
+"""How ranks are started and what they share: one file per engine, pure text and argument lists."""

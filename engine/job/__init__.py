@@ -1,0 +1,1 @@
+"""The saved job: reads, checks and writes the YAML, and finds presets and model folders."""

@@ -1,0 +1,166 @@
+"""The job: what the user wants, in one declaration that validates, documents and explains itself.
+
+The machine decides nothing here: ``plan`` holds only what the user pins, and everything else stays ``auto``.
+The description of a field is its help text, on the screen, in the docs and in the JSON schema.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Auto = Literal["auto"]
+"""Not pinned: decided by the planner or by the method, with a reason."""
+
+PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
+
+
+class Section(BaseModel):
+    """A part of the job file: frozen, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Model(Section):
+    """Which model is trained."""
+
+    name_or_path: str = Field(min_length=1, max_length=4096)
+    """Local folder with config.json (relative to the job file), or a Hugging Face model id, or `ftwiz:demo`
+    for the tiny model that ftwiz builds itself."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; the default branch when absent."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you have read that code."""
+
+
+class Data(Section):
+    """What it is trained on."""
+
+    path: str = Field(min_length=1, max_length=4096)
+    """Data file: .jsonl, .json or .csv (relative to the job file)."""
+    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text"] = "auto"
+    """Layout of a row; auto reads it off the columns and says what it found."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Names of your columns where they differ: {prompt: question, completion: answer}."""
+    system: str | None = None
+    """System message put before every conversation that has none."""
+    num_rows: PositiveInt | None = None
+    """Use only the first rows; all when absent."""
+    eval_path: str | None = None
+    """Held-out data file, same format. Evaluated, never trained on."""
+    eval_fraction: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Share of the rows held out when there is no eval_path (0.05 is five percent)."""
+
+
+class Method(Section):
+    """Which weights are trained."""
+
+    kind: Literal["lora", "full"] = "lora"
+    """lora trains small added matrices (little memory); full trains every weight."""
+    r: int = Field(default=16, ge=1, le=4096)
+    """LoRA: rank of the added matrices. More learns more and costs more memory."""
+    lora_alpha: float = Field(default=32, gt=0, le=65536)
+    """LoRA: scale of the update; twice the rank is usual."""
+    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """LoRA: share of the adapter's input dropped while training."""
+    target_modules: Literal["all-linear"] | Names = "all-linear"
+    """LoRA: layers that get an adapter; all-linear takes every linear layer but the output head."""
+
+
+class Train(Section):
+    """How it is trained; names as in Hugging Face's TrainingArguments."""
+
+    num_train_epochs: float = Field(default=3.0, gt=0, le=100_000)
+    """Passes over the data. max_steps, when given, counts instead."""
+    max_steps: PositiveInt | None = None
+    """Optimizer steps; overrides num_train_epochs."""
+    global_batch_size: int = Field(default=16, ge=1, le=1_000_000)
+    """Sequences per optimizer step, all devices together. Micro batch and accumulation are planned from it,
+    so that another machine trains the same."""
+    max_length: int = Field(default=1024, ge=8, le=100_000_000)
+    """Longest sequence in tokens; longer ones are cut."""
+    packing: bool = False
+    """Put several short examples into one sequence: faster, and examples may see where others end."""
+    assistant_only_loss: bool = True
+    """Learn the answers only, not the questions."""
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = "auto"
+    """Peak step size; auto is 2e-4 for lora and 2e-5 for full."""
+    lr_scheduler_type: Scheduler = "cosine"
+    """How the learning rate falls after warm-up."""
+    warmup_steps: float = Field(default=0.03, ge=0, le=1_000_000_000)
+    """Steps until the peak learning rate; below 1 it is a share of all steps."""
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
+    """Pull of the weights towards zero."""
+    max_grad_norm: float = Field(default=1.0, ge=0, le=1_000_000)
+    """Gradients longer than this are cut; 0 cuts nothing."""
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"] = "adamw_torch"
+    """Optimizer."""
+    seed: int = Field(default=42, ge=0, le=4_294_967_295)
+    """Seed of data order, dropout and adapter initialisation."""
+    logging_steps: PositiveInt = 1
+    """A step event every so many optimizer steps."""
+    eval_steps: PositiveInt | None = None
+    """Evaluate every so many steps; only at the end when absent."""
+    save_steps: PositiveInt | None = None
+    """Save a checkpoint every so many steps; only at the end when absent."""
+    save_total_limit: PositiveInt = 2
+    """Checkpoints kept; older ones are deleted after a newer one is whole."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further trainer arguments by their own names; checked against the installed trainer before the model
+    loads."""
+
+
+class PlanPins(Section):
+    """What you pin; everything that stays auto is planned for the machine."""
+
+    backend: Literal["auto", "single", "ddp"] = "auto"
+    """single trains on one device, ddp holds the whole model on each of several."""
+    device: Literal["auto", "cpu", "cuda", "npu", "xpu", "mps"] = "auto"
+    """Kind of device to train on."""
+    num_processes: Auto | PositiveInt = "auto"
+    """Ranks; one per device. On a machine without accelerators ranks share the CPUs."""
+    micro_batch_size: Auto | PositiveInt = "auto"
+    """Sequences per rank and forward pass."""
+    gradient_checkpointing: Auto | bool = "auto"
+    """Recompute activations in the backward pass: less memory, about a third slower."""
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
+    """Number format of the forward pass."""
+
+
+class RunOptions(Section):
+    """How the run is kept and shown."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Name of the run folder before the time; the job file's name when absent."""
+    num_samples: int = Field(default=4, ge=0, le=10_000)
+    """Held-out prompts that the model answers before, at each evaluation and after; 0 for none."""
+    sample_max_new_tokens: int = Field(default=64, ge=1, le=100_000)
+    """Longest generated answer in tokens."""
+    grace_seconds: float = Field(default=300.0, ge=0, le=86_400)
+    """Time that a stopping run gets to save before it is ended."""
+
+
+class Job(Section):
+    """A fine-tuning job, version 1."""
+
+    version: Literal[1] = 1
+    """Version of this file format."""
+    model: Model
+    """Which model is trained."""
+    data: Data
+    """What it is trained on."""
+    stage: Literal["sft"] = "sft"
+    """Kind of training: sft is supervised fine-tuning on examples."""
+    method: Method = Field(default_factory=Method)
+    """Which weights are trained."""
+    train: Train = Field(default_factory=Train)
+    """How it is trained."""
+    plan: PlanPins = Field(default_factory=PlanPins)
+    """What you pin; the rest is planned."""
+    run: RunOptions = Field(default_factory=RunOptions)
+    """How the run is kept and shown."""

@@ -1,0 +1,56 @@
+"""How a machine will do a job, and why it was decided so."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Backend = Literal["single", "ddp"]
+Precision = Literal["no", "fp16", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strategy:
+    """One way to run a job on a machine."""
+
+    backend: Backend
+    device_kind: str
+    """Torch's device type: ``cuda``, ``npu``, ``xpu``, ``mps``, ``hpu`` or ``cpu``."""
+    num_processes: int
+    """Ranks of the whole run, all nodes together."""
+    micro_batch_size: int
+    """Sequences per rank and forward pass."""
+    gradient_accumulation_steps: int
+    gradient_checkpointing: bool
+    mixed_precision: Precision
+
+    @property
+    def global_batch_size(self) -> int:
+        """Sequences per optimizer step over all ranks."""
+        return self.num_processes * self.micro_batch_size * self.gradient_accumulation_steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    """Why one thing was decided, in a sentence; ``source`` says where the rule comes from."""
+
+    about: str
+    """The field of ``Strategy`` (or of the job) that the reason explains."""
+    text: str
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejected:
+    """A choice that was considered and not taken, with the reason."""
+
+    choice: str
+    text: str
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A decided strategy with its reasons. The job stands beside it in the run folder."""
+
+    strategy: Strategy
+    reasons: tuple[Reason, ...] = ()
+    rejected: tuple[Rejected, ...] = ()

@@ -1,0 +1,5 @@
+"""Run the command line with ``python -m ftwiz``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The wizard: from what was detected to a job that is launched."""
