@@ -1,7 +1,10 @@
 """How a machine will do a job, and why it was decided so."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+from .job import PlanPins
 
 Backend = Literal["single", "ddp"]
 Precision = Literal["no", "fp16", "bf16"]
@@ -45,6 +48,16 @@ class Rejected:
     choice: str
     text: str
     source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """An incompatibility as data: the planner rejects by it, the wizard greys out, the docs list it."""
+
+    broken: Callable[[PlanPins, int | None], bool]
+    """Of what the user pinned and the number of accelerators in use (``None``: the CPU)."""
+    text: str
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,35 @@
+"""One process on one device: no communication, nothing sharded."""
+
+from ..specs.machine import CPU
+from ..specs.plan import Rule, Strategy
+from .launch import ACCELERATE_FILE, accelerate_command, accelerate_file, worker_command
+
+NAME = "single"
+RULES = (
+    Rule(
+        broken=lambda pins, _devices: pins.num_processes not in ("auto", 1),
+        text="single is one process; plan.num_processes asks for more",
+        source="definition",
+    ),
+)
+
+
+def files(strategy: Strategy) -> dict[str, str]:
+    """Return accelerate.yaml for one process."""
+    settings: dict[str, object] = {
+        "distributed_type": "NO",
+        "num_processes": 1,
+        "mixed_precision": strategy.mixed_precision,
+        "use_cpu": strategy.device_kind == CPU,
+    }
+    return {ACCELERATE_FILE: accelerate_file("accelerate launch: one process on one device", settings)}
+
+
+def launch_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG001 - the same for every strategy
+    """Return ``accelerate launch`` of one worker."""
+    return accelerate_command(python)
+
+
+def by_hand_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG001 - the same for every strategy
+    """Return the worker itself: one process needs no launcher."""
+    return worker_command(python)

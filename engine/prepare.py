@@ -1,0 +1,137 @@
+"""From a loaded job to a run folder: ``prepare`` is the dry run, ``write`` only puts down what it returned.
+
+Nothing is written, downloaded or started by ``prepare``; torch is looked for and never imported.
+"""
+
+import json
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from .. import __version__
+from .backends import backend
+from .data import DataSummary, inspect
+from .errors import Refused
+from .job import LoadedJob, dump_job, model_spec
+from .plan import recommend
+from .rundir import RunFolder, create
+from .specs.machine import Machine
+from .specs.plan import Plan
+from .specs.run import RunRecord, RunState
+from .stages import train_file
+
+STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+"""What a rank imports; the extra ``train`` installs it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """Everything that a run will be, before any of it exists."""
+
+    loaded: LoadedJob
+    plan: Plan
+    data: DataSummary
+    launch: tuple[str, ...]
+    """Arguments that start the ranks, in the run folder."""
+    files: Mapping[str, str]
+    """Text of every file of the new run folder by name."""
+
+
+def check_stack() -> None:
+    """Make sure that the training stack is installed, without importing it.
+
+    Raises:
+        Refused: A package is missing.
+    """
+    missing = [name for name in STACK if find_spec(name) is None]
+    if missing:
+        raise Refused(
+            f"training needs {', '.join(missing)}, which this Python does not have",
+            hint=f"{sys.executable} -m pip install 'ftwiz[train]'",
+        )
+
+
+def prepare(loaded: LoadedJob, machine: Machine, *, python: str = sys.executable) -> Prepared:
+    """Check the job against the model and the data, decide the plan and render every file.
+
+    Args:
+        loaded: The job with its sources.
+        machine: What it will run on.
+        python: Interpreter that starts the ranks.
+
+    Raises:
+        BadInput: Model, data or pinned choices are wrong.
+        Refused: The machine does not have what is pinned.
+    """
+    job = loaded.job
+    model = model_spec(job)
+    data = inspect(job.data, stage=job.stage)
+    plan = recommend(job, model, machine)
+    engine = backend(plan.strategy.backend)
+    launch = engine.launch_command(plan.strategy, python)
+    by_hand = engine.by_hand_command(plan.strategy, python)
+    files = {
+        "job.yaml": dump_job(job),
+        "train.yaml": train_file(job, plan.strategy, data),
+        **engine.files(plan.strategy),
+        "launch.sh": _launch_script(launch, by_hand),
+        "plan.json": _plan_file(loaded, machine, plan, launch),
+    }
+    return Prepared(loaded=loaded, plan=plan, data=data, launch=tuple(launch), files=files)
+
+
+def write(prepared: Prepared, root: Path) -> RunFolder:
+    """Make the run folder of a prepared run under ``root``, in state created.
+
+    Raises:
+        Refused: The folder cannot be made.
+    """
+    now = time.time()
+    name = prepared.loaded.job.run.name or prepared.loaded.name
+    try:
+        run = create(root, name, files=prepared.files, now=now)
+        record = RunRecord(
+            id=run.id,
+            name=name,
+            state=RunState.CREATED,
+            created_at=now,
+            host=socket.gethostname(),
+            ftwiz_version=__version__,
+        )
+        run.write_record(record)
+    except OSError as error:
+        raise Refused(
+            f"{root}: cannot make a run folder: {error.strerror or error}",
+            hint="set FTWIZ_HOME to a folder that you can write to",
+        ) from error
+    return run
+
+
+def _plan_file(loaded: LoadedJob, machine: Machine, plan: Plan, launch: list[str]) -> str:
+    body = {
+        "version": 1,
+        "strategy": asdict(plan.strategy),
+        "reasons": [asdict(reason) for reason in plan.reasons],
+        "rejected": [asdict(rejected) for rejected in plan.rejected],
+        "launch": launch,
+        "machine": asdict(machine),
+        "sources": {key: str(source) for key, source in loaded.sources.items()},
+    }
+    return json.dumps(body, indent=2) + "\n"
+
+
+def _launch_script(launch: list[str], by_hand: list[str]) -> str:
+    return f"""#!/bin/sh
+# Starts the ranks of this run by hand, without the supervisor: no states, no device samples, no resume.
+# Add --resume-from checkpoint-N to go on from a checkpoint.
+cd "$(dirname "$0")" || exit 1
+exec {shlex.join(launch)} "$@"
+
+# The same without accelerate's launcher:
+# {shlex.join(by_hand)}
+"""
