@@ -1,0 +1,134 @@
+"""The tree of commands: names and one-line helps here, each command's code imported when it is called."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import click
+
+from .. import __version__
+from ..engine.errors import ExitCode, FtwizError
+
+
+class Verb(NamedTuple):
+    """Where a command lives and what the list of commands says of it."""
+
+    module: str
+    help: str
+
+
+VERBS = {
+    "run": Verb("run", "Plan a job, write its run folder, launch it and follow it."),
+    "watch": Verb("watch", "Follow a run on one screen, or as lines or JSON."),
+    "runs": Verb("runs", "List the runs."),
+    "logs": Verb("runs", "Print what the ranks wrote."),
+    "stop": Verb("runs", "Save a checkpoint and stop a run."),
+    "resume": Verb("run", "Go on from the newest whole checkpoint."),
+    "plan": Verb("plan", "Show the plan of a job and its reasons; start nothing."),
+    "demo": Verb("plan", "Train a tiny model on the embedded demo, in about a minute."),
+    "presets": Verb("plan", "List the presets."),
+    "schema": Verb("plan", "Print the JSON schema of the job file, for editors."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of the table."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(
+            importlib.import_module(f"{__package__}.{VERBS[cmd_name].module}"), cmd_name
+        )
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, and on a misspelt one name the nearest."""
+        if args[0] in VERBS:
+            return super().resolve_command(ctx, args)
+        import difflib
+
+        near = difflib.get_close_matches(args[0], VERBS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; see ftwiz --help"
+        raise click.UsageError(f"no command {args[0]!r}{hint}")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="ftwiz %(version)s")
+@click.option("--preset", metavar="NAME", help="Start the wizard from a preset.")
+@click.option("--plain", is_flag=True, help="Ask line by line instead of a full screen.")
+@click.pass_context
+def group(context: click.Context, preset: str | None, *, plain: bool) -> None:
+    """Plan, launch and watch fine-tuning runs.
+
+    Without a command, ftwiz looks at this machine and asks what you want to train.
+    """
+    if context.invoked_subcommand is None:
+        from .wizard import wizard
+
+        context.exit(wizard(preset=preset, plain=plain))
+    if preset or plain:
+        raise click.UsageError(
+            f"--preset and --plain stand before no command, not before {context.invoked_subcommand!r}"
+        )
+
+
+def help_text() -> str:
+    """Return what ``ftwiz --help`` prints; ``help.txt`` holds it."""
+    context = group.make_context("ftwiz", [], resilient_parsing=True, terminal_width=100)
+    return group.get_help(context) + "\n"
+
+
+def run_group(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; errors are one or two lines on stderr, never a traceback."""
+    try:
+        code = group.main(list(arguments), prog_name="ftwiz", standalone_mode=False)
+    except FtwizError as error:
+        return _complain(error.message, error.hint, error.exit_code)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "ftwiz"
+        return _complain(error.format_message(), f"{where} --help", ExitCode.BAD_INPUT)
+    except click.ClickException as error:
+        return _complain(error.format_message(), None, ExitCode.BAD_INPUT)
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return _reader_is_gone()
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _complain(message: str, hint: str | None, code: ExitCode) -> int:
+    sys.stderr.write(f"error: {_one_line(message)}\n")
+    if hint:
+        sys.stderr.write(f"hint: {_one_line(hint)}\n")
+    return code
+
+
+def _one_line(text: str) -> str:
+    """Keep a message on its line, and control characters of a file's content off the terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _reader_is_gone() -> int:
+    # `ftwiz logs | head`: whoever read stdout has had enough. Python must not complain at its end either.
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.OK
