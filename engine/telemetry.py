@@ -4,21 +4,30 @@ One event is one line and one ``write()``, so that writers on one host never mix
 the last line. Reading never raises on what it finds: a torn or foreign line is passed over.
 """
 
+import contextlib
+import errno
 import json
 import math
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from .specs.events import EVENT_TYPES, DevicesEvent, Event
+from .specs.events import EVENT_TYPES, Event
 from .specs.machine import DeviceReading, HostReading
 
 MAX_LINE_BYTES = 1 << 20
 """Longer lines are passed over by readers: no event of ours comes near it."""
 CHUNK_BYTES = 1 << 20
+POLL_BYTES = 8 << 20
+"""Most that one poll reads of a file: a backlog of any size is worked off piece by piece."""
+_MAX_INT = 2**63 - 1
+_MEMORY_BYTES = 64
 _TYPES: Mapping[str, type[Event]] = {event_type.kind: event_type for event_type in EVENT_TYPES}
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -26,23 +35,24 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 def encode(event: Event) -> bytes:
     """Return the event as one JSON line with its newline.
 
-    JSON has no NaN: non-finite floats become the strings ``"nan"``, ``"inf"`` and ``"-inf"``.
+    JSON has no NaN: non-finite floats become the strings ``"nan"``, ``"inf"`` and ``"-inf"``. Text that is
+    no text (lone surrogates, as undecodable file names have) is kept as JSON escapes.
     """
     body = {"kind": event.kind} | _plain_fields(event)
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    line = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return line.encode("utf8", "backslashreplace") + b"\n"
 
 
 def decode(line: bytes) -> Event | None:
-    """Return the event of one line, or ``None`` when it is torn, foreign or of an unknown kind."""
+    """Return the event of one line, or ``None`` when it is torn, foreign or of an unknown kind.
+
+    Unknown fields and metrics that are no numbers are ignored. A known field of the wrong type makes the
+    line foreign, so whoever gets an event can rely on its types.
+    """
     try:
         body = json.loads(line)
-        event_type = _TYPES[body.pop("kind")]
-        known = {field.name for field in fields(event_type)}
-        values = {name: _number(value) for name, value in body.items() if name in known}
-        if event_type is DevicesEvent:
-            _nest_readings(values)
-        return event_type(**values)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _typed(_TYPES[body["kind"]], body)  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -62,7 +72,8 @@ class EventLog:
         line = encode(event)
         if not self._ends_whole():
             line = b"\n" + line
-        os.write(self._descriptor, line)
+        if os.write(self._descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the file; append no more."""
@@ -76,8 +87,8 @@ class EventLog:
 class Follower:
     """Reads a growing file line by line and hands out every complete line once.
 
-    Copes with a file that does not exist yet, is replaced (rotation) or cut (truncation), and with
-    a torn end.
+    Copes with a file that does not exist yet, is replaced (rotation) or cut (truncation), with a torn
+    end, and with lines and backlogs of any size in bounded memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,29 +97,55 @@ class Follower:
         self._offset = 0
         self._rest = b""
         self._skipping = False
+        self._memory = b""
+        self._behind = False
+
+    @property
+    def behind(self) -> bool:
+        """Whether the last poll left something unread because there was too much for one poll."""
+        return self._behind
 
     def poll(self) -> list[bytes]:
-        """Return the lines completed since the last call, without their newlines."""
-        if self._descriptor is None and not self._open():
-            return []
-        lines = self._read_new()
-        if self._was_replaced():
+        """Return the lines completed since the last call, without their newlines.
+
+        Reads at most ``POLL_BYTES``; when ``behind`` holds afterwards, poll again for more.
+        """
+        try:
+            return self._poll()
+        except OSError:  # gone or unreadable underneath us (NFS): start over when it comes back
             self.close()
-            if self._open():
-                lines += self._read_new()
-        return lines
+            return []
 
     def close(self) -> None:
         """Let go of the file; a later poll starts again at its beginning."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-        self._descriptor, self._offset, self._rest, self._skipping = None, 0, b"", False
+        self._descriptor, self._behind = None, False
+        self._restart()
+
+    def _poll(self) -> list[bytes]:
+        if self._descriptor is None and not self._open():
+            return []
+        replaced = self._was_replaced()  # asked before reading: what the old file got until then is read
+        lines = self._read_new()
+        if replaced and not self._behind:
+            self.close()
+            if self._open():
+                lines += self._read_new()
+        return lines
+
+    def _restart(self) -> None:
+        self._offset, self._rest, self._skipping, self._memory = 0, b"", False, b""
 
     def _open(self) -> bool:
         try:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             return False
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
         return True
 
     def _was_replaced(self) -> bool:
@@ -120,21 +157,35 @@ class Follower:
         mine = os.fstat(self._descriptor)
         return (current.st_dev, current.st_ino) != (mine.st_dev, mine.st_ino)
 
-    def _read_new(self) -> list[bytes]:
+    def _was_cut(self) -> bool:
+        """Whether the file is shorter than what was read, or was cut and has grown past it since."""
         assert self._descriptor is not None
         if os.fstat(self._descriptor).st_size < self._offset:
-            self._offset, self._rest, self._skipping = 0, b"", False
+            return True
+        before = os.pread(self._descriptor, len(self._memory), self._offset - len(self._memory))
+        return before != self._memory
+
+    def _read_new(self) -> list[bytes]:
+        assert self._descriptor is not None
+        if self._was_cut():
+            self._restart()
         lines: list[bytes] = []
-        while chunk := os.pread(self._descriptor, CHUNK_BYTES, self._offset):
+        end = self._offset + POLL_BYTES
+        while self._offset < end and (chunk := os.pread(self._descriptor, CHUNK_BYTES, self._offset)):
             self._offset += len(chunk)
-            *whole, self._rest = (self._rest + chunk).split(b"\n")
-            if whole and self._skipping:
-                del whole[0]
-                self._skipping = False
-            lines += whole
-            if len(self._rest) > MAX_LINE_BYTES:
-                self._rest, self._skipping = b"", True
+            self._memory = (self._memory + chunk[-_MEMORY_BYTES:])[-_MEMORY_BYTES:]
+            lines += self._split(chunk)
+        self._behind = self._offset >= end
         return lines
+
+    def _split(self, chunk: bytes) -> list[bytes]:
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        if whole and self._skipping:
+            del whole[0]
+            self._skipping = False
+        if len(self._rest) > MAX_LINE_BYTES:
+            self._rest, self._skipping = b"", True
+        return [line for line in whole if len(line) <= MAX_LINE_BYTES]
 
 
 class EventFollower:
@@ -143,8 +194,13 @@ class EventFollower:
     def __init__(self, path: Path) -> None:
         self._lines = Follower(path)
 
+    @property
+    def behind(self) -> bool:
+        """Whether the last poll left something unread because there was too much for one poll."""
+        return self._lines.behind
+
     def poll(self) -> list[Event]:
-        """Return the events completed since the last call."""
+        """Return the events completed since the last call; when ``behind`` holds, poll again for more."""
         events = (decode(line) for line in self._lines.poll())
         return [event for event in events if event is not None]
 
@@ -155,11 +211,7 @@ class EventFollower:
 
 def read_events(path: Path) -> list[Event]:
     """Return all events of a log as it stands."""
-    follower = EventFollower(path)
-    try:
-        return follower.poll()
-    finally:
-        follower.close()
+    return list(follow(path, until=lambda: True))
 
 
 def follow(path: Path, *, until: Callable[[], bool], poll_seconds: float = 0.2) -> Iterator[Event]:
@@ -169,6 +221,8 @@ def follow(path: Path, *, until: Callable[[], bool], poll_seconds: float = 0.2) 
         while True:
             over = until()
             yield from follower.poll()
+            while follower.behind:
+                yield from follower.poll()
             if over:
                 return
             time.sleep(poll_seconds)
@@ -193,15 +247,73 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, str):
-        return _NON_FINITE.get(value, value)
-    if isinstance(value, dict):
-        return {name: _number(item) for name, item in value.items()}
+@cache
+def _hints(noun: type) -> Mapping[str, Any]:
+    hints = get_type_hints(noun)
+    return {field.name: hints[field.name] for field in fields(noun)}
+
+
+def _typed(wanted: Any, value: Any) -> Any:
+    """Return a JSON value as the type that a field declares.
+
+    Raises:
+        TypeError: It is something else (also ValueError, OverflowError).
+    """
+    if get_origin(wanted) in {UnionType, Literal}:
+        return _chosen(get_args(wanted), value)
+    if wanted is float:
+        return _float(value)
+    if wanted in {int, str}:
+        # bool is an int to isinstance, and no event has an int beyond 64 bits
+        if type(value) is not wanted or (wanted is int and abs(value) > _MAX_INT):
+            raise TypeError
+        return value
+    if wanted is bool:
+        return _chosen((True, False), value)
+    return _typed_nested(wanted, value)
+
+
+def _typed_nested(wanted: Any, value: Any) -> Any:
+    if get_origin(wanted) is tuple:
+        return tuple(_typed(get_args(wanted)[0], item) for item in _is(list, value))
+    if get_origin(wanted) is Mapping:
+        return _typed_mapping(get_args(wanted)[1], _is(dict, value))
+    hints = _hints(wanted)
+    return wanted(
+        **{name: _typed(hints[name], item) for name, item in _is(dict, value).items() if name in hints}
+    )
+
+
+def _typed_mapping(wanted: Any, value: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the items of another type: a trainer may log anything under a name of its own."""
+    typed = {}
+    for name, item in value.items():
+        with contextlib.suppress(TypeError, KeyError, OverflowError):
+            typed[name] = _typed(wanted, item)
+    return typed
+
+
+def _is(wanted: type, value: Any) -> Any:
+    if not isinstance(value, wanted):
+        raise TypeError
     return value
 
 
-def _nest_readings(values: dict[str, Any]) -> None:
-    if "host" in values:
-        values["host"] = HostReading(**values["host"])
-    values["devices"] = tuple(DeviceReading(**reading) for reading in values.get("devices", ()))
+def _float(value: Any) -> float:
+    if isinstance(value, str):
+        return _NON_FINITE[value]
+    if type(value) not in {int, float}:
+        raise TypeError
+    return float(value)
+
+
+def _chosen(allowed: tuple[Any, ...], value: Any) -> Any:
+    for choice in allowed:
+        if choice is type(None) and value is None:
+            return None
+        if not isinstance(choice, type) and get_origin(choice) is None:
+            if type(choice) is type(value) and choice == value:
+                return value
+        elif choice is not type(None) and value is not None:
+            return _typed(choice, value)
+    raise TypeError
