@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import BadInput
+from .errors import BadInput, Refused
 from .specs.run import Attempt, Diagnosis, ProcessIdentity, RunRecord, RunState
 
 RUNS_ENV = "FTWIZ_HOME"
@@ -140,7 +141,7 @@ class RunFolder:
             return _record(json.loads(self.record_file.read_text(encoding="utf8")))
         except FileNotFoundError:
             raise BadInput(f"{self.path}: not a run folder (no run.json)") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"{self.record_file}: cannot be read: {error}") from error
 
     def write_record(self, record: RunRecord) -> None:
@@ -156,50 +157,58 @@ def create(root: Path, name: str, *, files: Mapping[str, str], now: float | None
         name: Run name; letters, digits, dots, dashes and underscores.
         files: Text of every planned file by name. ``*.sh`` become executable.
         now: Unix time for the folder name; the clock when absent.
+
+    Raises:
+        Refused: The folder cannot be made or filled: no permission, no space, a file in the way.
     """
-    assert _ID.match(name), name
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    path = root / f"{name}-{stamp}"
-    while True:
-        try:
-            path.mkdir(mode=0o700)
-            break
-        except FileExistsError:
-            path = root / f"{name}-{stamp}-{secrets.token_hex(2)}"
-    run = RunFolder(path.resolve())
-    for folder in (run.log_folder, run.checkpoints, run.exit_folder, run.stop_request.parent):
-        folder.mkdir(mode=0o700)
-    for file_name, text in files.items():
-        write_atomically(run.path / file_name, text, mode=0o700 if file_name.endswith(".sh") else 0o600)
+    assert _ID.fullmatch(name), name
+    assert all("/" not in file_name for file_name in files), sorted(files)
+    try:
+        _make_private(root)
+        run = RunFolder(_new_folder(root, f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"))
+    except OSError as error:
+        raise _cannot_write(root, error) from error
+    try:
+        for folder in (run.log_folder, run.checkpoints, run.exit_folder, run.stop_request.parent):
+            _make_private(folder)
+        for file_name, text in files.items():
+            write_atomically(run.path / file_name, text, mode=0o700 if file_name.endswith(".sh") else 0o600)
+    except OSError as error:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise _cannot_write(run.path, error) from error
     return run
 
 
 def list_runs(root: Path) -> list[RunFolder]:
-    """Return every run folder under ``root``, newest first."""
-    if not root.is_dir():
+    """Return every run folder under ``root``, newest first. A broken record does not hide its run."""
+    try:
+        with os.scandir(root.resolve()) as entries:
+            runs = [RunFolder(Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    found = [RunFolder(path) for path in root.iterdir() if (path / "run.json").is_file()]
-    return sorted(found, key=lambda run: run.record_file.parent.stat().st_ctime, reverse=True)
+    except OSError as error:
+        raise Refused(f"{root}: cannot be read: {error.strerror}") from error
+    dated = [(created, run.id, run) for run in runs if (created := _created_at(run)) is not None]
+    return [run for _, _, run in sorted(dated, key=lambda item: item[:2], reverse=True)]
 
 
 def find(root: Path, wanted: str | None) -> RunFolder:
     """Return the run called ``wanted``: its id, a unique prefix of it, or a run folder's path.
 
-    ``None`` is the newest run.
+    ``None`` is the newest run. A path may not climb (``..``) and may not be a link.
 
     Raises:
-        BadInput: None or several match, or the name would leave the runs folder.
+        BadInput: None or several match, or the name is not one of a run.
     """
+    if wanted is not None and "/" in wanted:
+        return _run_at(wanted)
+    if wanted is not None and not _ID.fullmatch(wanted):
+        raise BadInput(f"{wanted!r} is not a run id", hint="see: ftwiz runs")
     runs = list_runs(root)
     if wanted is None:
         if not runs:
             raise BadInput(f"no runs in {root}", hint="start one with: ftwiz run JOB.yaml")
         return runs[0]
-    if "/" in wanted and Path(wanted, "run.json").is_file():
-        return RunFolder(Path(wanted).resolve())
-    if not _ID.match(wanted):
-        raise BadInput(f"{wanted!r} is not a run id", hint="see: ftwiz runs")
     exact = [run for run in runs if run.id == wanted]
     matching = exact or [run for run in runs if run.id.startswith(wanted)]
     if not matching:
@@ -223,6 +232,71 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _run_at(wanted: str) -> RunFolder:
+    path = Path(wanted)
+    if ".." in path.parts:
+        raise BadInput(f"{wanted!r}: a run's path may not contain '..'", hint="see: ftwiz runs")
+    try:
+        if path.is_symlink():
+            raise BadInput(f"{wanted!r} is a link, not a run folder", hint="name the folder it points to")
+        is_run = (path / "run.json").is_file()
+    except (OSError, ValueError):
+        is_run = False
+    if not is_run:
+        raise BadInput(f"{wanted!r} is not a run folder (no run.json)", hint="see: ftwiz runs")
+    return RunFolder(path.resolve())
+
+
+def _created_at(run: RunFolder) -> float | None:
+    """Return when the run was made: from its record, or from its folder when the record is broken."""
+    try:
+        return float(json.loads(run.record_file.read_bytes())["created_at"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _folder_time(run.path)
+
+
+def _folder_time(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and its missing parents with mode 0700, whatever the umask says."""
+    if folder.is_dir():
+        return
+    _make_private(folder.parent)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        folder.chmod(0o700)
+
+
+def _new_folder(root: Path, wanted: str) -> Path:
+    path = root / wanted
+    while True:
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            path = root / f"{wanted}-{secrets.token_hex(2)}"
+        else:
+            path.chmod(0o700)
+            return path.resolve()
+
+
+def _cannot_write(path: Path, error: OSError) -> Refused:
+    return Refused(
+        f"{path}: cannot be written: {error.strerror}",
+        hint=f"choose another place for runs with {RUNS_ENV}=FOLDER",
+    )
 
 
 def _record(body: dict[str, Any]) -> RunRecord:
