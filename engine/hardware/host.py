@@ -69,9 +69,9 @@ class HostSampler:
         memory, worked, is_comparable = 0, 0.0, False
         for pid in pids:
             try:
-                process = (
-                    known[pid][0] if pid in known and known[pid][0].is_running() else psutil.Process(pid)
-                )
+                before = known.get(pid)
+                is_same = before is not None and before[0].is_running()
+                process = before[0] if before is not None and is_same else psutil.Process(pid)
                 times = process.cpu_times()
                 seconds = times.user + times.system
                 memory += process.memory_info().rss
@@ -146,10 +146,8 @@ def _cgroups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
         if not controllers:
             mount, is_v2 = mounts, True
         elif controller in controllers.split(","):
-            mount, is_v2 = (
-                next((m for m in (mounts / controllers, mounts / controller) if m.is_dir()), mounts),
-                False,
-            )
+            joint = mounts / controllers  # "cpu,cpuacct"; "cpu" is often only a link to it
+            mount, is_v2 = joint if joint.is_dir() else mounts / controller, False
         else:
             continue
         folder = mount / inner.lstrip("/")
