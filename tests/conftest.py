@@ -62,7 +62,7 @@ class RunFtwiz(Protocol):
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Return an environment as a fresh login has it: nothing of the caller's settings, no network, one thread."""
+    """Return an environment as a fresh login has it: no settings of the caller, no network, one thread."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -154,3 +154,37 @@ def qa_rows(tmp_path: Path) -> Path:
     rows = ({"question": f"What is {n} plus {n}?", "answer": str(n + n)} for n in range(40))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf8")
     return path
+
+
+@pytest.fixture
+def finished_run(home: Path) -> Path:
+    """A run folder in ``home`` as a finished run of eight steps leaves it; nothing was trained."""
+    from ftwiz import __version__
+    from ftwiz.engine.rundir import create
+    from ftwiz.engine.specs.events import EndEvent, StateEvent, StepEvent
+    from ftwiz.engine.specs.run import Attempt, RunRecord, RunState
+    from ftwiz.engine.telemetry import EventLog
+
+    start = 1_700_000_000.0
+    run = create(home / "runs", "finished", files={"job.yaml": "version: 1\n"}, now=start)
+    attempt = Attempt(number=1, started_at=start, ended_at=start + 9, exit_code=0)
+    run.write_record(
+        RunRecord(
+            id=run.id,
+            name="finished",
+            state=RunState.FINISHED,
+            created_at=start,
+            host="testhost",
+            ftwiz_version=__version__,
+            attempts=(attempt,),
+        )
+    )
+    log = EventLog(run.events_file)
+    log.append(StateEvent(t=start, state="running", attempt=1))
+    for step in range(1, 9):
+        log.append(StepEvent(t=start + step, step=step, max_steps=8, loss=4.0 / step, learning_rate=1e-3))
+    log.append(EndEvent(t=start + 9, status="finished", step=8, max_steps=8))
+    log.append(StateEvent(t=start + 9, state="finished", attempt=1))
+    log.close()
+    run.rank_log(0).write_text("training is over\n", encoding="utf8")
+    return run.path

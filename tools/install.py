@@ -30,7 +30,12 @@ CAUSES = (
         "check the network, or name an index you can reach in PIP_INDEX_URL",
     ),
     (
-        r"(No matching distribution|Could not find a version)",
+        r"from versions: none",
+        "the package index cannot be reached, or lacks the package",
+        "check the network, or name another index in PIP_INDEX_URL",
+    ),
+    (
+        r"No matching distribution|Could not find a version",
         "the package index lacks a pinned version",
         "name an index that has it in PIP_INDEX_URL, or install by hand: see docs/install.md",
     ),
