@@ -4,9 +4,17 @@ The machine decides nothing here: ``plan`` holds only what the user pins, and ev
 The description of a field is its help text, on the screen, in the docs and in the JSON schema.
 """
 
+import math
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+DEMO_MODEL = "ftwiz:demo"
+"""The name of the tiny model that ftwiz builds itself."""
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What a run may be called: its folder carries the name."""
 
 Auto = Literal["auto"]
 """Not pinned: decided by the planner or by the method, with a reason."""
@@ -14,6 +22,50 @@ Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=100)]
+
+_ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_SECRET = re.compile(r"hub_token|hf_token|.*(api_?key|password|secret)", re.IGNORECASE)
+_MAX_DEPTH = 8
+_MAX_KEY = 100
+
+
+def _trainer_arguments(extra: dict[str, Any]) -> dict[str, Any]:
+    for name, value in extra.items():
+        reason = _argument_problem(name, value)
+        if reason:
+            raise PydanticCustomError("extra", "{name}: {reason}", {"name": name, "reason": reason})
+    return extra
+
+
+def _argument_problem(name: str, value: object) -> str | None:
+    if not _ARGUMENT.fullmatch(name):
+        return "is no name of a trainer argument (letters, digits, underscores)"
+    if _SECRET.fullmatch(name):
+        return "is a secret; ftwiz takes it from the environment (HF_TOKEN, ...) and never from a file"
+    if name in Train.model_fields:
+        return f"is a key of its own; write train.{name}"
+    if not _is_plain(value):
+        return "must be made of text, finite numbers, true, false, null, lists and keys"
+    return None
+
+
+def _is_plain(value: object, depth: int = 0) -> bool:
+    if isinstance(value, str):
+        return not any("\ud800" <= letter <= "\udfff" for letter in value)  # halves of a pair: not text
+    if value is None or isinstance(value, bool | int):
+        return True
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if depth == _MAX_DEPTH:
+        return False
+    if isinstance(value, list):
+        return all(_is_plain(item, depth + 1) for item in value)
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and 0 < len(key) <= _MAX_KEY and _is_plain(item, depth + 1)
+        for key, item in value.items()
+    )
+
 
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
 
@@ -45,7 +97,7 @@ class Data(Section):
     """Data file: .jsonl, .json or .csv (relative to the job file)."""
     format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text"] = "auto"
     """Layout of a row; auto reads it off the columns and says what it found."""
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: dict[ColumnName, ColumnName] = Field(default_factory=dict)
     """Names of your columns where they differ: {prompt: question, completion: answer}."""
     system: str | None = None
     """System message put before every conversation that has none."""
@@ -110,7 +162,7 @@ class Train(Section):
     """Save a checkpoint every so many steps; only at the end when absent."""
     save_total_limit: PositiveInt = 2
     """Checkpoints kept; older ones are deleted after a newer one is whole."""
-    extra: dict[str, Any] = Field(default_factory=dict)
+    extra: Annotated[dict[str, Any], AfterValidator(_trainer_arguments)] = Field(default_factory=dict)
     """Further trainer arguments by their own names; checked against the installed trainer before the model
     loads."""
 
@@ -135,7 +187,7 @@ class PlanPins(Section):
 class RunOptions(Section):
     """How the run is kept and shown."""
 
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str | None = Field(default=None, pattern=RUN_NAME)
     """Name of the run folder before the time; the job file's name when absent."""
     num_samples: int = Field(default=4, ge=0, le=10_000)
     """Held-out prompts that the model answers before, at each evaluation and after; 0 for none."""
