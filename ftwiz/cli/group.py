@@ -92,7 +92,7 @@ def group(context: click.Context, preset: str | None, *, plain: bool) -> None:
 
 def help_text() -> str:
     """Return what ``ftwiz --help`` prints; ``help.txt`` holds it."""
-    context = group.make_context("ftwiz", [], resilient_parsing=True, terminal_width=100)
+    context = group.make_context("ftwiz", [], resilient_parsing=True, terminal_width=80)
     return group.get_help(context) + "\n"
 
 
