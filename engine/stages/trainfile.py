@@ -1,0 +1,106 @@
+"""Renders train.yaml: the same job, strategy and data give the same bytes."""
+
+from collections.abc import Mapping
+
+import yaml
+
+from ..specs.data import DataSummary
+from ..specs.job import Job
+from ..specs.plan import Strategy
+
+
+def render(job: Job, strategy: Strategy, data: DataSummary, arguments: Mapping[str, object]) -> str:
+    """Return the text of train.yaml.
+
+    Args:
+        job: What the user wants, with absolute paths.
+        strategy: How the machine does it.
+        data: What the data file turned out to be.
+        arguments: The trainer's arguments by name.
+    """
+    sections = [
+        ("", {"stage": job.stage}),
+        ("what is trained; dtype is the number format that the weights are loaded in", _model(job, strategy)),
+        (_data_comment(data), {"data": job.data.model_dump(exclude_defaults=True)}),
+        (_method_comment(job), {"method": method(job)}),
+        (_trainer_comment(strategy), {"trainer": dict(arguments)}),
+        ("what ftwiz does around the trainer", {"run": _run(job)}),
+    ]
+    head = (
+        "# What every rank of this run reads, besides plan.json. Written from job.yaml and plan.json;\n"
+        "# edit the job instead and run it again.\n"
+    )
+    return head + "".join(_section(comment, body) for comment, body in sections)
+
+
+def method(job: Job) -> dict[str, object]:
+    """Return which weights are trained; for lora with the arguments of peft's LoraConfig."""
+    chosen = job.method
+    if chosen.kind == "full":
+        return {"kind": "full"}
+    targets = chosen.target_modules
+    return {
+        "kind": "lora",
+        "r": chosen.r,
+        "lora_alpha": chosen.lora_alpha,
+        "lora_dropout": chosen.lora_dropout,
+        "target_modules": targets if isinstance(targets, str) else list(targets),
+    }
+
+
+def weights_dtype(job: Job, strategy: Strategy) -> str:
+    """Return the number format of the loaded weights, as torch calls it.
+
+    Weights that are trained stay float32: bfloat16 has too few digits to add small updates to. Weights that
+    LoRA only reads are kept in the format that they are computed in, which halves their memory.
+    """
+    if job.method.kind == "full":
+        return "float32"
+    return {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}[strategy.mixed_precision]
+
+
+def _model(job: Job, strategy: Strategy) -> dict[str, object]:
+    return {
+        "model": {
+            "name_or_path": job.model.name_or_path,
+            "revision": job.model.revision,
+            "trust_remote_code": job.model.trust_remote_code,
+            "dtype": weights_dtype(job, strategy),
+        }
+    }
+
+
+def _run(job: Job) -> dict[str, object]:
+    return {
+        "run": {
+            "num_samples": job.run.num_samples,
+            "sample_max_new_tokens": job.run.sample_max_new_tokens,
+            "save_total_limit": job.train.save_total_limit,
+        }
+    }
+
+
+def _data_comment(data: DataSummary) -> str:
+    rows = "rows not counted" if data.num_rows is None else f"{data.num_rows} rows to train on"
+    held_out = "" if not data.num_eval_rows else f", {data.num_eval_rows} held out"
+    return f"read as {data.format}: {rows}{held_out}"
+
+
+def _method_comment(job: Job) -> str:
+    if job.method.kind == "full":
+        return "every weight is trained"
+    return "small added matrices are trained (the arguments of peft.LoraConfig)"
+
+
+def _trainer_comment(strategy: Strategy) -> str:
+    size, micro = strategy.global_batch_size, strategy.micro_batch_size
+    times = strategy.gradient_accumulation_steps
+    return (
+        "arguments of trl.SFTConfig, by name; a step takes "
+        f"{size} sequences: {strategy.num_processes} ranks x {micro} x {times} times"
+    )
+
+
+def _section(comment: str, body: Mapping[str, object]) -> str:
+    text: str = yaml.safe_dump(dict(body), sort_keys=False, allow_unicode=True, width=1000)
+    return (f"\n# {comment}\n" if comment else "\n") + text

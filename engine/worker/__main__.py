@@ -1,0 +1,68 @@
+"""``python -m ftwiz.engine.worker RUN_FOLDER [--resume-from checkpoint-40]``: one rank of a run.
+
+Prints nothing on the screen: everything goes into log/rank-N.log of the run folder. Nothing heavy is
+imported before that stands.
+"""
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from ..rundir import RunFolder
+from .settings import Rank, rank_of
+from .streams import redirect
+
+USAGE_ERROR = 2
+
+
+def main() -> NoReturn:
+    """Run this rank to its end and leave with its exit code."""
+    arguments = _parse(sys.argv[1:])
+    run, rank = RunFolder(arguments.run_folder.resolve()), rank_of(os.environ)
+    redirect(run.rank_log(rank.rank))
+    _train(run, rank, arguments.resume_from)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m ftwiz.engine.worker", description="One rank of a run.")
+    parser.add_argument("run_folder", type=Path, help="folder made by ftwiz run")
+    parser.add_argument("--resume-from", metavar="NAME", help="checkpoint of that run: checkpoint-40")
+    parsed = parser.parse_args(arguments)
+    if not parsed.run_folder.is_dir():
+        print(f"error: {parsed.run_folder}: no such folder", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    return parsed
+
+
+def _train(run: RunFolder, rank: Rank, resume_from: str | None) -> NoReturn:
+    from . import exits
+    from .voice import Voice
+
+    voice = Voice(run, rank)
+    try:
+        from .session import run_session
+
+        result = run_session(run, rank, voice, resume_from)
+    except BaseException as error:  # noqa: BLE001 - whatever ends a rank is put on record
+        traceback.print_exc()
+        code, line = exits.describe(error)
+        _tell_failure(voice, code, line)
+        exits.leave(run, rank, status="failed", step=None, error=line)
+    exits.leave(run, rank, status=result.status, step=result.step, error=None)
+
+
+def _tell_failure(voice: object, code: str, line: str) -> None:
+    from ..specs.events import EndEvent
+    from .voice import Voice
+
+    assert isinstance(voice, Voice)
+    voice.alert("error", code, line)
+    voice.event(EndEvent(t=time.time(), status="failed", step=0, max_steps=0, message=line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Turns what the trainer does into events: steps, evaluations, checkpoints and samples."""
+
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints import surplus, write_manifest
+from ..rundir import RunFolder
+from ..specs.events import CheckpointEvent, EvalEvent, StepEvent
+from ..specs.machine import CPU
+from ..specs.plan import Strategy
+from .ranks import Group, check_ranks, describe_rank
+from .samples import Prompt, answer
+from .stopwatch import Stopwatch
+from .voice import Voice
+
+OWN_FIELDS = frozenset(
+    {
+        "loss",
+        "grad_norm",
+        "learning_rate",
+        "epoch",
+        # Ours are cumulative over resumes, and instantaneous; the trainer's are neither.
+        "num_tokens",
+        "num_input_tokens_seen",
+        "train_runtime",
+        "train_tokens_per_second",
+    }
+)
+"""What the trainer logs and an event has a field for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What the callbacks work with."""
+
+    run: RunFolder
+    strategy: Strategy
+    group: Group
+    voice: Voice
+    prompts: Sequence[Prompt]
+    max_new_tokens: int
+    save_total_limit: int
+    resumed: bool
+
+
+def events_callback(around: Surroundings) -> Any:
+    """Return the trainer callback that writes the events; ``bind`` it to the trainer before training.
+
+    It must be the last callback, so that its clock stops when all others are done.
+    """
+    from transformers import TrainerCallback
+
+    class Events(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._trainer: Any = None
+            self._watch = Stopwatch()
+            self._steps_logged = 0
+            self._tokens_logged = 0
+            self._nan_told = False
+            self._save_started = 0.0
+
+        def bind(self, trainer: Any) -> None:
+            self._trainer = trainer
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            ranks = around.group.gather(describe_rank(around.group.rank, self._trainer))
+            for event in ranks:
+                around.voice.event(event)
+            check_ranks(ranks, around.strategy)
+            self._steps_logged, self._tokens_logged = state.global_step, state.num_input_tokens_seen
+            if not around.resumed and (matched := self._answer(state.global_step)) is not None:
+                around.voice.event(EvalEvent(t=time.time(), step=0, exact_match=matched))
+            around.voice.say(f"training from step {state.global_step} to {state.max_steps}")
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            if not self._watch.started:
+                self._watch.start()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:  # noqa: ARG002
+            if state.global_step >= state.max_steps:  # the last step is always evaluated and saved
+                control.should_save = control.should_log = True
+                control.should_evaluate = self._trainer.eval_dataset is not None
+            self._save_started = time.monotonic()
+            self._rest(control)
+            return control
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+            if logs and "loss" in logs:
+                self._step(state, logs)
+                self._rest(control)
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:  # noqa: ARG002
+            matched = self._answer(state.global_step)
+            around.voice.event(_eval_event(state.global_step, metrics or {}, matched, self._trainer))
+            self._save_started = time.monotonic()
+            if not control.should_save:
+                self._watch.go_on()
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            folder = Path(args.output_dir).resolve() / f"checkpoint-{state.global_step}"
+            around.group.wait()  # every rank has written its part
+            if around.group.rank.is_first:
+                _finish_checkpoint(around, folder, state.global_step, self._save_started)
+            around.group.wait()
+            self._watch.go_on()
+
+        def _rest(self, control: Any) -> None:
+            if control.should_evaluate or control.should_save:
+                self._watch.pause()
+
+        def _step(self, state: Any, logs: Mapping[str, float]) -> None:
+            seconds = self._watch.lap_seconds()
+            steps = max(1, state.global_step - self._steps_logged)
+            tokens = state.num_input_tokens_seen - self._tokens_logged
+            self._steps_logged, self._tokens_logged = state.global_step, state.num_input_tokens_seen
+            loss = logs["loss"]
+            around.voice.event(
+                StepEvent(
+                    t=time.time(),
+                    step=state.global_step,
+                    max_steps=state.max_steps,
+                    epoch=state.epoch,
+                    loss=loss,
+                    learning_rate=logs.get("learning_rate"),
+                    grad_norm=logs.get("grad_norm"),
+                    num_tokens=state.num_input_tokens_seen,
+                    tokens_per_second=tokens / seconds if seconds > 0 else None,
+                    step_seconds=seconds / steps,
+                    device_peak_bytes=_device_peak_bytes(around.strategy.device_kind),
+                    metrics=_other_metrics(logs) | {"total_flos": float(state.total_flos)},
+                )
+            )
+            if not math.isfinite(loss) and not self._nan_told:
+                self._nan_told = True
+                message = f"the loss is {loss} at step {state.global_step}: nothing is learned from here on"
+                around.voice.alert("error", "nan_loss", message, state.global_step)
+
+        def _answer(self, step: int) -> float | None:
+            matched = None
+            if around.group.rank.is_first and around.prompts:
+                events = answer(
+                    self._trainer.model,
+                    self._trainer.processing_class,
+                    around.prompts,
+                    step=step,
+                    max_new_tokens=around.max_new_tokens,
+                )
+                matched = _tell(around.voice, events)
+            around.group.wait()
+            return matched
+
+    return Events()
+
+
+def _tell(voice: Voice, samples: Any) -> float:
+    num_samples = num_matches = 0
+    for sample in samples:
+        voice.event(sample)
+        num_samples += 1
+        num_matches += bool(sample.matches)
+    return num_matches / num_samples
+
+
+def _eval_event(step: int, metrics: Mapping[str, float], matched: float | None, trainer: Any) -> EvalEvent:
+    own = ("eval_loss", "epoch", "eval_num_tokens", "num_input_tokens_seen")
+    others = {name: float(value) for name, value in metrics.items() if name not in own}
+    return EvalEvent(
+        t=time.time(),
+        step=step,
+        loss=metrics.get("eval_loss"),
+        exact_match=matched,
+        num_rows=len(trainer.eval_dataset),
+        metrics=others,
+    )
+
+
+def _finish_checkpoint(around: Surroundings, folder: Path, step: int, started: float) -> None:
+    size_bytes = write_manifest(folder)
+    event = CheckpointEvent(
+        t=time.time(),
+        step=step,
+        path=str(folder.relative_to(around.run.path.resolve())),
+        size_bytes=size_bytes,
+        seconds=time.monotonic() - started,
+    )
+    around.voice.event(event)
+    for old in surplus(folder, limit=around.save_total_limit):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _other_metrics(logs: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in logs.items()
+        if name not in OWN_FIELDS and isinstance(value, int | float)
+    }
+
+
+def _device_peak_bytes(kind: str) -> int | None:
+    if kind == CPU:
+        return None
+    import torch
+
+    accelerator = getattr(torch, kind, None)
+    peak = getattr(accelerator, "max_memory_allocated", None)
+    return None if peak is None else int(peak())

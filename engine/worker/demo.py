@@ -1,0 +1,115 @@
+"""The model of the embedded demo: a tiny Llama and a byte tokenizer, built from a seed on first use.
+
+Nothing is downloaded. It knows nothing at first: every weight is random. Rotary base 20 instead of the usual
+10,000 suits its short sequences, where neighbouring letters are all that matters.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints import verify, write_manifest
+
+NAME = "ftwiz:demo"
+VERSION = "demo-v1"
+SEED = 0
+SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+MAX_TOKENS = 256
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+SHAPE = {
+    "hidden_size": 96,
+    "intermediate_size": 288,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": MAX_TOKENS,
+    "tie_word_embeddings": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 20.0},
+}
+
+
+def folder(narrate: Callable[[str], None]) -> Path:
+    """Return the folder of the demo model; builds it when it is missing or damaged.
+
+    Several processes may ask at once: each builds beside, one rename wins, all get the same bytes.
+    """
+    path = _cache() / VERSION
+    if verify(path) is None:
+        return path
+    narrate("building the demo model from its seed")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{VERSION}-"))
+    try:
+        _build(building)
+        write_manifest(building)
+        _put(building, path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return path
+
+
+def _cache() -> Path:
+    if home := os.environ.get("FTWIZ_HOME"):
+        return Path(home).resolve() / "models"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("ftwiz")) / "models"
+
+
+def _put(building: Path, path: Path) -> None:
+    try:
+        building.rename(path)
+    except OSError:  # something is there already
+        if verify(path) is None:
+            return  # another process was faster
+        shutil.rmtree(path, ignore_errors=True)
+        building.rename(path)
+
+
+def _build(path: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _tokenizer()
+    tokenizer.save_pretrained(path)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        **SHAPE,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        LlamaForCausalLM(config).save_pretrained(path)
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    # Bytes as tokens: the model must see letters to turn words around, and every text can be written.
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = Tokenizer(models.BPE({token: i for i, token in enumerate(SPECIAL + letters)}, []))
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokens,
+        pad_token=SPECIAL[0],
+        eos_token=SPECIAL[1],
+        additional_special_tokens=SPECIAL[2:],
+        model_max_length=MAX_TOKENS,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer

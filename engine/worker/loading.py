@@ -1,0 +1,99 @@
+"""Loads the tokenizer and the model; whatever cannot be had is said in one line."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput, Refused
+from . import demo
+
+
+def locate(model: Mapping[str, Any], narrate: Callable[[str], None]) -> str:
+    """Return the folder or hub id of a model; builds the demo model when it is not there yet."""
+    name: str = model["name_or_path"]
+    return str(demo.folder(narrate)) if name == demo.NAME else name
+
+
+def load_tokenizer(model: Mapping[str, Any], where: str) -> Any:
+    """Return the tokenizer of the model in ``where``.
+
+    Raises:
+        BadInput: It has none that can be loaded, or none that can end an answer.
+        Refused: It would have to be downloaded, and that fails.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **_hub_arguments(model))
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise _explain("tokenizer", where, error) from error
+    if tokenizer.eos_token is None:
+        raise BadInput(
+            f"{where}: the tokenizer has no end-of-text token, so answers would never end",
+            hint="set eos_token in tokenizer_config.json",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(model: Mapping[str, Any], where: str) -> Any:
+    """Return the causal language model in ``where``, its weights in the planned number format.
+
+    Raises:
+        BadInput: The folder or id has no weights that can be loaded.
+        Refused: It would have to be downloaded, and that fails.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = getattr(torch, model["dtype"])
+    try:
+        return AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **_hub_arguments(model))
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        raise _explain("model", where, error) from error
+
+
+def _hub_arguments(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {"revision": model["revision"], "trust_remote_code": model["trust_remote_code"]}
+
+
+def _explain(what: str, where: str, error: Exception) -> BadInput | Refused:
+    if Path(where).is_dir():
+        return BadInput(
+            f"{where}: the {what} cannot be loaded: {_first_sentence(error)}",
+            hint="the folder needs config.json, weights in .safetensors and tokenizer files",
+        )
+    causes = {type(cause).__name__ for cause in _chain(error)}
+    if "GatedRepoError" in causes:
+        return Refused(
+            f"{where}: the authors give this model only to people who asked for it",
+            hint=f"ask on https://huggingface.co/{where}, then set HF_TOKEN",
+        )
+    if causes & {"RepositoryNotFoundError", "HFValidationError"}:
+        return BadInput(
+            f"{where}: neither a local folder nor a model on the hub", hint="check model.name_or_path"
+        )
+    if "RevisionNotFoundError" in causes:
+        return BadInput(f"{where}: the hub has no such revision", hint="check model.revision")
+    if causes & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError"}:
+        return Refused(
+            f"{where}: the {what} is not on this machine and the hub cannot be reached",
+            hint="give a local folder, or download it where there is a network: hf download " + where,
+        )
+    return BadInput(
+        f"{where}: the {what} cannot be loaded: {_first_sentence(error)}", hint="check model.name_or_path"
+    )
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _first_sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:240]

@@ -1,0 +1,104 @@
+"""Greedy answers to held-out prompts, before, during and after training, so that a person sees what changed."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ..specs.events import SampleEvent
+
+BATCH = 32
+"""Prompts generated at once; short answers of a small batch cost little memory beside training."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """A held-out prompt and the answer that the data gives."""
+
+    messages: tuple[Mapping[str, str], ...]
+    reference: str
+
+    @property
+    def text(self) -> str:
+        """What a person reads as the prompt: the last message."""
+        return self.messages[-1]["content"]
+
+
+def prompts_of(rows: Iterable[Mapping[str, Any]], limit: int) -> list[Prompt]:
+    """Return the first ``limit`` prompts of rows in chat form; rows of plain text have none."""
+    prompts: list[Prompt] = []
+    for row in rows:
+        if len(prompts) == limit:
+            break
+        messages = [*row.get("prompt", ()), *row.get("completion", ())] or row.get("messages", [])
+        answers = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i > 0]
+        if answers:
+            last = answers[-1]
+            prompts.append(Prompt(messages=tuple(messages[:last]), reference=messages[last]["content"]))
+    return prompts
+
+
+def answer(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], *, step: int, max_new_tokens: int
+) -> Iterator[SampleEvent]:
+    """Yield the model's greedy answer to each prompt. Leaves the model's mode as it was; draws no random number."""
+    with _resting(model):
+        for start in range(0, len(prompts), BATCH):
+            batch = prompts[start : start + BATCH]
+            completions = _generate(model, tokenizer, batch, max_new_tokens)
+            for offset, (prompt, completion) in enumerate(zip(batch, completions, strict=True)):
+                yield SampleEvent(
+                    t=time.time(),
+                    step=step,
+                    index=start + offset,
+                    prompt=prompt.text,
+                    completion=completion,
+                    reference=prompt.reference,
+                    matches=completion.strip() == prompt.reference.strip(),
+                )
+
+
+def _generate(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
+    import torch
+
+    encoded = tokenizer.apply_chat_template(
+        [list(prompt.messages) for prompt in prompts],
+        add_generation_prompt=True,
+        tokenize=True,
+        padding=True,
+        padding_side="left",
+        return_dict=True,
+        return_tensors="pt",
+    )
+    inputs = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        output = model.generate(**inputs, generation_config=_greedy(model, tokenizer, max_new_tokens))
+    new = output[:, inputs["input_ids"].shape[1] :]
+    decoded: list[str] = tokenizer.batch_decode(new, skip_special_tokens=True)
+    return decoded
+
+
+def _greedy(model: Any, tokenizer: Any, max_new_tokens: int) -> Any:
+    from transformers import GenerationConfig
+
+    own = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted(ends),
+        pad_token_id=pad,
+        use_cache=True,
+    )
+
+
+@contextmanager
+def _resting(model: Any) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,137 @@
+"""One attempt of one rank, from the planned files to the trained model."""
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..checkpoints import verify
+from ..data import Rows, load_rows
+from ..errors import BadInput
+from ..rundir import RunFolder
+from ..specs.events import EndEvent
+from ..specs.job import Data
+from ..stages import stage
+from .callbacks import Surroundings, events_callback
+from .control import requests_callback
+from .loading import load_model, load_tokenizer, locate
+from .ranks import Group, check_world
+from .samples import Prompt, prompts_of
+from .settings import Rank, Settings, read_settings
+from .voice import Voice
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """How an attempt ended well."""
+
+    status: Literal["finished", "stopped"]
+    step: int
+
+
+def run_session(run: RunFolder, rank: Rank, voice: Voice, resume_from: str | None) -> Result:
+    """Train as planned, from the beginning or from a checkpoint.
+
+    Args:
+        run: The run folder; the working directory is moved there.
+        rank: Which of the ranks this is.
+        voice: Where it tells what happens.
+        resume_from: Name of a folder in ``checkpoints``, or ``None``.
+
+    Raises:
+        FtwizError: Something that the user can mend, in one line.
+    """
+    os.chdir(run.path)
+    settings = read_settings(run)
+    check_world(rank, settings.strategy)
+    checkpoint = None if resume_from is None else _checkpoint(run, resume_from)
+    rows = _rows(settings, voice)
+    voice.say("importing the training stack")
+    config = stage(settings.stage).check_arguments(settings.trainer)
+    group = Group(rank)
+    where = locate(settings.model, voice.say)
+    voice.say(f"loading {settings.model['name_or_path']}")
+    tokenizer = load_tokenizer(settings.model, where)
+    model = load_model(settings.model, where)
+    around = Surroundings(
+        run=run,
+        strategy=settings.strategy,
+        group=group,
+        voice=voice,
+        prompts=_prompts(rows, settings, voice),
+        max_new_tokens=settings.run["sample_max_new_tokens"],
+        save_total_limit=settings.run["save_total_limit"],
+        resumed=checkpoint is not None,
+    )
+    requests, events = requests_callback(run, group), events_callback(around)
+    trainer = stage(settings.stage).trainer(
+        config=config,
+        model=model,
+        tokenizer=tokenizer,
+        method=settings.method,
+        train_rows=rows.train,
+        eval_rows=rows.eval,
+        callbacks=[requests, events],
+        narrate=voice.say,
+    )
+    events.bind(trainer)
+    if checkpoint is not None:
+        voice.say(f"resuming from {checkpoint.name}")
+    output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if not requests.stopped:
+        _save_model(run, trainer, group, voice)
+    return _end(voice, trainer, output, stopped=requests.stopped)
+
+
+def _checkpoint(run: RunFolder, name: str) -> Path:
+    path = run.checkpoints / name
+    if path.parent != run.checkpoints or (reason := verify(path)) is not None:
+        why = "not a name" if path.parent != run.checkpoints else reason
+        raise BadInput(f"{name}: not a whole checkpoint: {why}", hint="resume from another one")
+    return path
+
+
+def _rows(settings: Settings, voice: Voice) -> Rows:
+    rows = load_rows(Data(**settings.data))
+    note = f"; {rows.note}" if rows.note else ""
+    voice.say(f"read {len(rows.train)} rows to train on, {len(rows.eval)} held out{note}")
+    return rows
+
+
+def _prompts(rows: Rows, settings: Settings, voice: Voice) -> list[Prompt]:
+    wanted = settings.run["num_samples"]
+    prompts = prompts_of(rows.eval, wanted)
+    if wanted and not prompts:
+        voice.say(
+            "no samples: there are no held-out rows with an answer (data.eval_path, data.eval_fraction)"
+        )
+    return prompts
+
+
+def _save_model(run: RunFolder, trainer: Any, group: Group, voice: Voice) -> None:
+    """Write the model beside, then rename: ``model/`` is whole or absent."""
+    voice.say("saving the model")
+    beside = run.path / ".model"
+    trainer.save_model(str(beside))
+    group.wait()
+    if group.rank.is_first:
+        shutil.rmtree(run.final_model, ignore_errors=True)
+        beside.rename(run.final_model)
+    group.wait()
+
+
+def _end(voice: Voice, trainer: Any, output: Any, *, stopped: bool) -> Result:
+    result = Result(status="stopped" if stopped else "finished", step=trainer.state.global_step)
+    voice.event(
+        EndEvent(
+            t=time.time(),
+            status=result.status,
+            step=result.step,
+            max_steps=trainer.state.max_steps,
+            message="stopped on request, with a checkpoint" if stopped else None,
+            metrics={name: float(value) for name, value in output.metrics.items()},
+        )
+    )
+    return result

@@ -1,0 +1,35 @@
+"""How a rank speaks: rank 0 appends events to the run's log, the others only print into their own."""
+
+import sys
+import time
+
+from ..rundir import RunFolder
+from ..specs.events import AlertEvent, Event, LogEvent
+from ..telemetry import EventLog
+from .settings import Rank
+
+
+class Voice:
+    """Writes events for rank 0; silent on every other rank."""
+
+    def __init__(self, run: RunFolder, rank: Rank) -> None:
+        self._log = EventLog(run.events_file) if rank.is_first else None
+
+    def event(self, event: Event) -> None:
+        """Append an event. A full disk loses the event, never the training."""
+        if self._log is None:
+            return
+        try:
+            self._log.append(event)
+        except OSError as error:
+            print(f"event lost: {error}: {event}", file=sys.stderr)
+
+    def say(self, message: str) -> None:
+        """Narrate what happens now, in a few words."""
+        print(f"[ftwiz] {message}")
+        self.event(LogEvent(t=time.time(), message=message))
+
+    def alert(self, level: str, code: str, message: str, step: int | None = None) -> None:
+        """Tell a person something that they should know."""
+        print(f"[ftwiz] {level}: {message}", file=sys.stderr)
+        self.event(AlertEvent(t=time.time(), level=level, code=code, message=message, step=step))  # type: ignore[arg-type]
