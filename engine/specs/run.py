@@ -76,3 +76,5 @@ class RunRecord:
     reason: str | None = None
     """One line on how the run came to its state."""
     diagnosis: Diagnosis | None = None
+    resumable_from: str | None = None
+    """Newest whole checkpoint when the run last ended; ``None`` when there is none or it has not ended."""

@@ -85,7 +85,9 @@ def look(pid: int) -> Seen | None:
 
 def table() -> dict[int, Seen]:
     """Return every process of this host that can be seen."""
-    pids = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()] if _HAS_PROC else psutil.pids()
+    pids = (
+        [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()] if _HAS_PROC else psutil.pids()
+    )
     return {pid: seen for pid in pids if (seen := look(pid)) is not None}
 
 

@@ -1,0 +1,229 @@
+"""Why an attempt failed: rules as a table, evidence in, a diagnosis out. Pure.
+
+When no rule fits, the diagnosis is ``unknown`` and shows the last error.
+"""
+
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..specs.run import Diagnosis
+from .evidence import Evidence, Killed
+from .policy import describe_exit, signal_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """A line of a log or an error that names its cause."""
+
+    cause: str
+    pattern: re.Pattern[str]
+    message: str
+    advice: str
+    source: str
+    """Where the text comes from that the pattern looks for."""
+    command: Callable[[Evidence], str | None] | None = None
+
+
+def _smaller_micro_batch(evidence: Evidence) -> str | None:
+    size = evidence.micro_batch_size
+    if size is None or size < 2:  # noqa: PLR2004 - one sequence cannot be halved
+        return f"ftwiz run {evidence.job_file} --set plan.gradient_checkpointing=true"
+    return f"ftwiz run {evidence.job_file} --set plan.micro_batch_size={size // 2}"
+
+
+def _install(_evidence: Evidence) -> str:
+    return "python -m pip install 'ftwiz[train]'"
+
+
+# Order matters: an earlier rule is the cause of what a later one finds.
+RULES: tuple[Rule, ...] = (
+    Rule(
+        cause="device_oom",
+        pattern=re.compile(
+            r"\b(CUDA|NPU|HIP|XPU|MPS backend)\b.{0,20}out of memory|OutOfMemoryError", re.IGNORECASE
+        ),
+        message="a device ran out of memory",
+        advice="halve the micro batch (the global batch stays) or turn on gradient checkpointing",
+        source="torch 2.13, c10/cuda/CUDACachingAllocator.cpp; torch_npu; MPSAllocator.mm",
+        command=_smaller_micro_batch,
+    ),
+    Rule(
+        cause="host_oom",
+        pattern=re.compile(r"DefaultCPUAllocator: (can't|not enough)|^MemoryError|Cannot allocate memory"),
+        message="the host ran out of memory",
+        advice="use fewer ranks or a smaller micro batch, or a host with more memory",
+        source="torch 2.13, c10/core/impl/alloc_cpu.cpp; errno ENOMEM",
+        command=_smaller_micro_batch,
+    ),
+    Rule(
+        cause="shared_memory_full",
+        pattern=re.compile(
+            r"out of shared memory|unable to (open|allocate) shared memory|insufficient shared memory"
+        ),
+        message="shared memory (/dev/shm) is full",
+        advice="give the container more: docker run --shm-size=8g, or --ipc=host",
+        source="torch 2.13, utils/data/_utils/signal_handling.py",
+    ),
+    Rule(
+        cause="disk_full",
+        pattern=re.compile(r"No space left on device|Errno 28\b|Disk quota exceeded|Errno 122\b"),
+        message="the disk is full",
+        advice="free space or lower train.save_total_limit, then resume",
+        source="errno ENOSPC, EDQUOT",
+    ),
+    Rule(
+        cause="nan",
+        pattern=re.compile(
+            r"\b(loss|gradient|grad_norm)\b.{0,40}\b(is|became|are|contains?)\b.{0,12}\b(nan|inf|non-?finite)\b",
+            re.IGNORECASE,
+        ),
+        message="the loss is no longer a number",
+        advice="lower the learning rate, or train in bf16 instead of fp16",
+        source="ftwiz's worker",
+    ),
+    Rule(
+        cause="port_in_use",
+        pattern=re.compile(r"EADDRINUSE|[Aa]ddress already in use"),
+        message="another program took the port on which the ranks meet",
+        advice="start again: a free port is chosen anew",
+        source="errno EADDRINUSE; torch 2.13, TCPStore",
+    ),
+    Rule(
+        cause="stack_missing",
+        pattern=re.compile(
+            r"ModuleNotFoundError: No module named "
+            r"'(torch|transformers|trl|peft|accelerate|datasets|tokenizers)\b"
+        ),
+        message="the training stack is not installed",
+        advice="install it",
+        source="Python's import",
+        command=_install,
+    ),
+    Rule(
+        cause="stack_version",
+        pattern=re.compile(
+            r"ImportError: (cannot import name|.*undefined symbol)|^ModuleNotFoundError"
+            r"|is required for a normal functioning"
+        ),
+        message="packages of the training stack do not fit together",
+        advice="install the versions that ftwiz was tested with",
+        source="Python's import; transformers 5.23, dependency_versions_check.py",
+        command=_install,
+    ),
+    Rule(
+        cause="model_gated",
+        pattern=re.compile(r"GatedRepoError|Cannot access gated repo|gated repo"),
+        message="the model is gated: its owner has to let you in",
+        advice="ask for access on its page, then: huggingface-cli login",
+        source="huggingface_hub, errors.py",
+    ),
+    Rule(
+        cause="model_unreachable",
+        pattern=re.compile(
+            r"OfflineModeIsEnabled|LocalEntryNotFoundError|RepositoryNotFoundError"
+            r"|couldn't connect to 'https?:|is not a local folder and is not a valid model identifier"
+        ),
+        message="the model cannot be found here nor downloaded",
+        advice="check its name and the connection, or give a local folder as model.name_or_path",
+        source="transformers 5.23, utils/hub.py; huggingface_hub, errors.py",
+    ),
+    Rule(
+        cause="data",
+        pattern=re.compile(
+            r"DatasetGenerationError|JSONDecodeError|ArrowInvalid|UnicodeDecodeError|\.(jsonl|json|csv):\d+: "
+        ),
+        message="the data cannot be read",
+        advice="mend the row that is named and start again",
+        source="datasets, exceptions.py; ftwiz's data room",
+    ),
+    Rule(
+        cause="driver",
+        pattern=re.compile(
+            r"CUDA driver version is insufficient|no CUDA-capable device"
+            r"|CUDA error: (unknown error|device-side|uncorrectable)|fallen off the bus"
+            r"|NCCL.{0,40}unhandled (cuda|system) error"
+        ),
+        message="the device or its driver failed",
+        advice="look at the driver (nvidia-smi, dmesg); a reset of the device may be needed",
+        source="CUDA runtime error strings; NCCL",
+    ),
+    Rule(
+        cause="communication",
+        pattern=re.compile(
+            r"Watchdog caught collective operation timeout|[Cc]onnection closed by peer"
+            r"|Timed out waiting|Connection reset by peer"
+        ),
+        message="ranks lost each other",
+        advice="see which rank's log ends first: it went away or hung, and the others waited for it",
+        source="torch 2.13, ProcessGroupNCCL.cpp; gloo, transport/tcp/pair.cc",
+    ),
+)
+
+_ERROR_LINE = re.compile(
+    r"^(?:\[rank\d+\]:\s*)?[\w.]*(Error|Exception|Interrupt)\b|\b(error|fatal):", re.IGNORECASE
+)
+
+
+def diagnose(evidence: Evidence) -> Diagnosis:
+    """Return the cause that the evidence shows, or ``unknown`` with the last error line."""
+    if evidence.killed is not None and evidence.killed.signal == signal.SIGKILL:
+        return _sigkill(evidence, evidence.killed)
+    texts = (*evidence.errors, *evidence.alert_messages, *evidence.lines)
+    for rule in RULES:
+        for text in texts:
+            if rule.pattern.search(text):
+                return Diagnosis(
+                    cause=rule.cause,
+                    message=rule.message,
+                    evidence=text.strip(),
+                    advice=rule.advice,
+                    command=rule.command(evidence) if rule.command else None,
+                )
+    if evidence.killed is not None:
+        return _killed(evidence.killed)
+    return _unknown(evidence)
+
+
+def _sigkill(evidence: Evidence, killed: Killed) -> Diagnosis:
+    if not evidence.new_oom_kills:
+        return _killed(killed)
+    return Diagnosis(
+        cause="host_oom",
+        message="the host ran out of memory and the kernel killed a rank",
+        evidence=f"rank {killed.rank} was killed by signal 9, and the kernel's count of out-of-memory"
+        f" kills rose by {evidence.new_oom_kills} meanwhile",
+        advice="use fewer ranks or a smaller micro batch, or raise the memory limit of the job or container",
+        command=_smaller_micro_batch(evidence),
+    )
+
+
+def _killed(killed: Killed) -> Diagnosis:
+    name = signal_name(killed.signal)
+    return Diagnosis(
+        cause="killed",
+        message=f"rank {killed.rank} was killed by signal {killed.signal} ({name})",
+        evidence="the launcher reports it",
+        advice="somebody or something outside ended it: a person, a scheduler, a memory watcher"
+        if killed.signal in {signal.SIGKILL, signal.SIGTERM}
+        else "the program crashed below Python: the end of the rank's log may say where",
+    )
+
+
+def _unknown(evidence: Evidence) -> Diagnosis:
+    error = next(iter(evidence.errors), None)
+    last = next((line for line in reversed(evidence.lines) if _ERROR_LINE.search(line)), None)
+    if evidence.launcher_code is not None and evidence.launcher_code < 0:
+        return Diagnosis(
+            cause="killed",
+            message=f"the launcher {describe_exit(evidence.launcher_code)}",
+            evidence=evidence.failed_rank,
+            advice="somebody or something outside ended it: a person, a scheduler, a memory watcher",
+        )
+    return Diagnosis(
+        cause="unknown",
+        message=error or evidence.failed_rank or f"the launcher {describe_exit(evidence.launcher_code)}",
+        evidence=(last or next(reversed(evidence.lines), "the logs are empty")).strip(),
+        advice=f"read the logs: ftwiz logs {evidence.run_id}",
+    )

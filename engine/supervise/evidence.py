@@ -1,0 +1,133 @@
+"""Gathers what a diagnosis is made from: exit records, ends of logs, alerts and the kernel's counters."""
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoints
+from ..rundir import RunFolder
+from .watch import Watch
+
+TAIL_BYTES = 256 * 1024
+MAX_LINE_CHARACTERS = 2000
+_VMSTAT = Path("/proc/vmstat")
+# The summary that torch's launcher prints when a rank fails (torch 2.13, elastic/multiprocessing/errors).
+_TORCH_FAILURE = re.compile(
+    r"rank\s*:\s*(?P<rank>\d+) \(local_rank: \d+\)\s*\n\s*exitcode\s*:\s*(?P<code>-?\d+) \(pid: \d+\)"
+)
+# What accelerate's launcher of one process ends with: Python's own words for a child that a signal killed.
+_ONE_PROCESS_KILLED = re.compile(r"died with <Signals\.\w+: (?P<signal>\d+)>")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Killed:
+    """A rank that a signal ended."""
+
+    rank: int
+    signal: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """Everything that a diagnosis looks at; values only."""
+
+    run_id: str
+    job_file: str
+    micro_batch_size: int | None = None
+    launcher_code: int | None = None
+    failed_rank: str | None = None
+    errors: tuple[str, ...] = ()
+    """Errors that ranks left in their exit records, lowest rank first, and rank 0's last word."""
+    alert_codes: tuple[str, ...] = ()
+    alert_messages: tuple[str, ...] = ()
+    killed: Killed | None = None
+    """The first rank that a signal ended, as its launcher tells."""
+    new_oom_kills: int = 0
+    """Processes that the kernel killed for want of memory during the attempt, anywhere on the host."""
+    lines: tuple[str, ...] = ()
+    """Ends of the logs of this attempt: failed ranks first, then the others, then the launcher."""
+
+
+class LogMarks:
+    """Remembers how long the logs were when an attempt began: what stands before is of an earlier one."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._folder = run.log_folder
+        self._sizes = {path.name: path.stat().st_size for path in self._folder.glob("*.log")}
+
+    def new_text(self, path: Path) -> str:
+        """Return the end of what a log got since."""
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            start = self._sizes.get(path.name, 0)
+            end = file.seek(0, 2)
+            file.seek(max(start if end >= start else 0, end - TAIL_BYTES))
+            return file.read(TAIL_BYTES).decode(errors="replace")
+        return ""
+
+
+def gather(run: RunFolder, watch: Watch, marks: LogMarks, *, new_oom_kills: int) -> Evidence:
+    """Return the evidence of an attempt that has just failed."""
+    failed = [rank for rank, record in sorted(watch.exit_records.items()) if record.get("status") == "failed"]
+    errors = [
+        str(watch.exit_records[rank]["error"]) for rank in failed if watch.exit_records[rank].get("error")
+    ]
+    if watch.end is not None and watch.end.message:
+        errors.append(watch.end.message)
+    launcher = marks.new_text(run.launcher_log)
+    logs = {path.name: path for path in sorted(run.log_folder.glob("rank-*.log"))}
+    first = [logs.pop(run.rank_log(rank).name, None) for rank in failed]
+    texts = [marks.new_text(path) for path in (*first, *logs.values()) if path is not None]
+    return Evidence(
+        run_id=run.id,
+        job_file=str(run.job_file),
+        micro_batch_size=_micro_batch_size(run),
+        launcher_code=watch.launcher_code,
+        failed_rank=watch.failed_rank,
+        errors=tuple(errors),
+        alert_codes=tuple(alert.code for alert in watch.alerts),
+        alert_messages=tuple(alert.message for alert in watch.alerts),
+        killed=killed_rank(launcher),
+        new_oom_kills=new_oom_kills,
+        lines=tuple(
+            line[:MAX_LINE_CHARACTERS]
+            for text in (*texts, launcher)
+            for line in text.splitlines()
+            if line.strip()
+        ),
+    )
+
+
+def killed_rank(launcher_text: str) -> Killed | None:
+    """Return which rank a signal ended, from the launcher's output."""
+    for match in _TORCH_FAILURE.finditer(launcher_text):
+        if int(match["code"]) < 0:
+            return Killed(rank=int(match["rank"]), signal=-int(match["code"]))
+    alone = _ONE_PROCESS_KILLED.search(launcher_text)
+    return Killed(rank=0, signal=int(alone["signal"])) if alone else None
+
+
+def oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory, cgroup limits included."""
+    try:
+        match = re.search(r"^oom_kill (\d+)$", _VMSTAT.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0
+
+
+def newest_checkpoint(run: RunFolder) -> str | None:
+    """Return the name of the newest checkpoint that was finished; ``resume`` verifies its bytes."""
+    folders = checkpoints.list_checkpoints(run.checkpoints)
+    return next((folder.name for folder in folders if (folder / checkpoints.MANIFEST).is_file()), None)
+
+
+def _micro_batch_size(run: RunFolder) -> int | None:
+    try:
+        plan: Mapping[str, Any] = json.loads(run.plan_file.read_bytes())
+        return int(plan["strategy"]["micro_batch_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

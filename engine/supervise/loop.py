@@ -1,0 +1,256 @@
+"""The supervisor of one attempt: launches, follows, stops, ends and writes down what happened.
+
+Decides nothing itself: ``policy`` says when something is ended and what the ending is called.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from types import FrameType
+
+from .. import hardware
+from ..rundir import RunFolder
+from ..specs.events import AlertEvent, Event, StateEvent
+from ..specs.run import Attempt, Diagnosis, RunRecord, RunState
+from ..telemetry import EventLog
+from . import policy, process
+from .diagnose import diagnose
+from .evidence import LogMarks, gather, newest_checkpoint, oom_kills
+from .launch import Launch, environment, marker_of, spawn
+from .sampler import Sampler
+from .watch import Watch
+
+TICK_SECONDS = 0.2
+LAST_WRITE_SECONDS = 60.0
+"""How long a full disk may hold up the record of the ending."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# Handled and never ignored: a handled signal is back at its default in the programs that we start.
+HARMLESS_SIGNALS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2, signal.SIGPIPE)
+
+
+class Supervisor:
+    """Owns every process of one attempt of a run, from the launch to the last exit."""
+
+    def __init__(
+        self, run: RunFolder, launch: Launch, *, grace_seconds: float, resume_from: str | None = None
+    ) -> None:
+        self._run = run
+        self._launch = launch
+        self._grace_seconds = grace_seconds
+        self._resume_from = resume_from
+        self._record = run.read_record()
+        self._record_is_written = False
+        self._marker = marker_of(self._record)
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._stop_signalled = False
+        self._child_died = False
+        self._terminated = False
+
+    def work(self) -> RunRecord:
+        """Launch, follow to the end and return the final record. The caller holds the run's lock."""
+        self._handle_signals()
+        process.become_subreaper()
+        for left in process.kill_all(self._marker):
+            _say(f"process {left.pid} of an earlier attempt cannot be killed")
+        _clear(self._run)
+        self._events = EventLog(self._run.events_file)
+        self._watch = Watch(run=self._run, grace_seconds=self._grace_seconds, marker=self._marker)
+        self._marks = LogMarks(self._run)
+        self._oom_kills = oom_kills()
+        machine = hardware.detect()
+        if self._start_launcher(machine.host.num_cpus):
+            sampler = Sampler(self._run, machine)
+            sampler.start()
+            while not policy.is_over(self._watch.facts()):
+                self._wait()
+                self._watch.look(being_ended=self._terminated)
+                self._move()
+                self._end_by_force()
+            sampler.stop()
+        self._finish()
+        return self._record
+
+    def _start_launcher(self, num_cpus: int) -> bool:
+        """Start the ranks and write the record that tells ``start`` that we are here."""
+        resume = ["--resume-from", self._resume_from] if self._resume_from else []
+        environ = environment(
+            os.environ,
+            marker=self._marker,
+            num_processes=self._launch.num_processes,
+            num_cpus=num_cpus,
+            grace_seconds=self._grace_seconds,
+        )
+        number = len(self._record.attempts) + 1
+        attempt = Attempt(number=number, started_at=time.time(), resumed_from=self._resume_from)
+        self._record = replace(
+            self._record,
+            host=socket.gethostname(),
+            supervisor=process.identify(os.getpid()),
+            attempts=(*self._record.attempts, attempt),
+            diagnosis=None,
+            resumable_from=None,
+        )
+        try:
+            self._popen = spawn((*self._launch.argv, *resume), self._run, environ)
+        except OSError as error:
+            self._watch.failed_rank = f"{self._launch.argv[0]}: cannot be started: {error.strerror}"
+            self._watch.rank_failed_at = time.monotonic()
+        else:
+            self._watch.launcher = process.identify(self._popen.pid)
+            self._change_attempt(launcher=self._watch.launcher)
+        self._enter(RunState.LAUNCHING, f"resumes from {self._resume_from}" if self._resume_from else None)
+        return self._popen is not None
+
+    def _wait(self) -> None:
+        """Sleep a tick, or until a signal comes; then take the exit status of whoever died."""
+        with contextlib.suppress(InterruptedError):
+            ready, _, _ = select.select([self._wakeup], [], [], TICK_SECONDS)
+            if ready:
+                os.read(self._wakeup, 4096)
+        if self._stop_signalled:
+            self._stop_signalled = False
+            self._request_stop_of_worker()
+            self._watch.ask_to_stop()
+        self._take_launcher_exit()
+        if self._child_died:
+            self._child_died = False
+            process.reap_orphans()
+
+    def _take_launcher_exit(self) -> None:
+        assert self._popen is not None
+        code = self._popen.poll()
+        if code is not None and self._watch.launcher_exited_at is None:
+            self._watch.launcher_exited_at = time.monotonic()
+            self._watch.launcher_code = code
+            self._change_attempt(exit_code=code)
+
+    def _move(self) -> None:
+        """Follow the table of states; write the record that a full disk has held up."""
+        if self._watch.has_progress:
+            self._try_move("progress", None)
+        if self._watch.stop_asked_at is not None:
+            now = self._watch.stop_now_at is not None
+            self._try_move("stop asked", "stops at once" if now else "saves and stops")
+        if not self._record_is_written:
+            self._write_record()
+
+    def _try_move(self, what: str, reason: str | None) -> None:
+        state = policy.TRANSITIONS.get((self._record.state, what))
+        if state is not None:
+            self._enter(state, reason)
+
+    def _end_by_force(self) -> None:
+        facts = self._watch.facts()
+        forced = policy.deadline(facts)
+        if forced is None or facts.now < forced.terminate_at:
+            return
+        if facts.now >= forced.kill_at:
+            self._signal_all(signal.SIGKILL)
+        elif not self._terminated:
+            _say(f"{forced.why}: ending {len(self._watch.members())} processes")
+            self._signal_all(signal.SIGTERM)
+        self._terminated = True
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for identity in self._watch.members():
+            process.send(identity, number)
+
+    def _request_stop_of_worker(self) -> None:
+        try:
+            self._run.stop_request.touch(mode=0o600)
+        except OSError as error:
+            _say(f"{self._run.stop_request}: cannot be written: {error.strerror}")
+
+    def _finish(self) -> None:
+        self._watch.close()
+        facts = self._watch.facts()
+        state, reason = policy.verdict(facts)
+        if left := self._watch.members():
+            reason += f"; process {left[0].pid} cannot be killed"
+        newest = newest_checkpoint(self._run)
+        diagnosis = self._diagnose(newest) if state is RunState.FAILED else None
+        self._change_attempt(ended_at=time.time())
+        self._record = replace(self._record, diagnosis=diagnosis, resumable_from=newest)
+        if diagnosis is not None:
+            self._append(
+                AlertEvent(t=time.time(), level="error", code=diagnosis.cause, message=diagnosis.message)
+            )
+        self._enter(state, reason)
+        deadline = time.monotonic() + LAST_WRITE_SECONDS
+        while not self._record_is_written and time.monotonic() < deadline:
+            time.sleep(1)
+            self._write_record()
+        self._events.close()
+
+    def _diagnose(self, newest: str | None) -> Diagnosis:
+        evidence = gather(self._run, self._watch, self._marks, new_oom_kills=oom_kills() - self._oom_kills)
+        found = diagnose(evidence)
+        if newest is None or found.command is not None:
+            return found
+        return replace(found, command=f"ftwiz resume {self._run.id}")
+
+    def _enter(self, state: RunState, reason: str | None) -> None:
+        """Move to a state: the event first, so that whoever waits for the record has all events."""
+        self._record = replace(self._record, state=state, reason=reason)
+        number = len(self._record.attempts)
+        self._append(StateEvent(t=time.time(), state=state, attempt=number, reason=reason))
+        self._write_record()
+
+    def _append(self, event: Event) -> None:
+        try:
+            self._events.append(event)
+        except OSError as error:
+            _say(f"{self._run.events_file}: {error.strerror}")
+
+    def _write_record(self) -> None:
+        try:
+            self._run.write_record(self._record)
+        except OSError as error:
+            if self._record_is_written:
+                _say(f"{self._run.record_file}: {error.strerror}; trying again")
+            self._record_is_written = False
+        else:
+            self._record_is_written = True
+
+    def _change_attempt(self, **values: object) -> None:
+        *before, last = self._record.attempts
+        self._record = replace(self._record, attempts=(*before, replace(last, **values)))  # type: ignore[arg-type]
+
+    def _handle_signals(self) -> None:
+        self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_stop)
+        for number in HARMLESS_SIGNALS:
+            signal.signal(number, _on_harmless)
+        signal.signal(signal.SIGCHLD, self._on_child)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop_signalled = True
+
+    def _on_child(self, _number: int, _frame: FrameType | None) -> None:
+        self._child_died = True
+
+
+def _on_harmless(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _clear(run: RunFolder) -> None:
+    """Remove the requests and exit records that an earlier attempt has left."""
+    for path in (run.stop_request, run.save_request, *run.exit_folder.glob("*.json")):
+        path.unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    """Write a line to supervisor.log, which is our stderr."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        sys.stderr.flush()

@@ -1,0 +1,144 @@
+"""What the files and processes of an attempt tell: turns them into ``policy.Facts``. Signals nobody."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..rundir import RunFolder
+from ..specs.events import AlertEvent, EndEvent, Event, RankEvent, StepEvent
+from ..specs.run import ProcessIdentity
+from ..telemetry import EventFollower
+from . import process
+from .policy import Facts, describe_exit
+
+STOP_NOW = "now"
+"""Content of control/stop that asks for an end without saving."""
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """Follows one attempt. ``look`` reads what is new; the rest is what was found so far."""
+
+    run: RunFolder
+    grace_seconds: float
+    marker: str
+    launcher: ProcessIdentity | None = None
+    launcher_exited_at: float | None = None
+    launcher_code: int | None = None
+    num_processes: int = 1
+    stop_asked_at: float | None = None
+    stop_now_at: float | None = None
+    rank_failed_at: float | None = None
+    failed_rank: str | None = None
+    end: EndEvent | None = None
+    ended_at: float | None = None
+    has_progress: bool = False
+    last_step: StepEvent | None = None
+    alerts: list[AlertEvent] = field(default_factory=list)
+    ranks: dict[int, ProcessIdentity] = field(default_factory=dict)
+    exit_records: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Pass over what earlier attempts wrote."""
+        self._follower = EventFollower(self.run.events_file)
+        while self._follower.poll() or self._follower.behind:
+            pass
+
+    def facts(self) -> Facts:
+        """Return what is known now."""
+        return Facts(
+            now=time.monotonic(),
+            grace_seconds=self.grace_seconds,
+            num_processes=self.num_processes,
+            launcher_exited_at=self.launcher_exited_at,
+            launcher_code=self.launcher_code,
+            stop_asked_at=self.stop_asked_at,
+            stop_now_at=self.stop_now_at,
+            rank_failed_at=self.rank_failed_at,
+            failed_rank=self.failed_rank,
+            end=self.end,
+            ended_at=self.ended_at,
+        )
+
+    def look(self, *, being_ended: bool) -> None:
+        """Read new events, the stop request, the exit records, and whether the ranks live.
+
+        Args:
+            being_ended: We have begun to end processes: a rank that is gone is our own doing.
+        """
+        for event in self._follower.poll():
+            self._take(event)
+        self._read_stop_request()
+        dead = [rank for rank, identity in self.ranks.items() if not process.alive(identity)]
+        self._read_exit_records()  # after the look at the dead: a rank writes its record and then dies
+        if not being_ended and self.rank_failed_at is None:
+            self._look_for_failed_rank(dead)
+        if self.launcher_exited_at is not None:
+            self.num_processes = len(self.members())
+
+    def members(self) -> list[ProcessIdentity]:
+        """Return every living process of the run, other than the supervisor."""
+        return process.members(self.marker, root=os.getpid())
+
+    def ask_to_stop(self, *, now: bool = False) -> None:
+        """Note that the run shall stop."""
+        moment = time.monotonic()
+        self.stop_asked_at = self.stop_asked_at or moment
+        if now:
+            self.stop_now_at = self.stop_now_at or moment
+
+    def close(self) -> None:
+        """Read the last events and let go of the file."""
+        self.look(being_ended=True)
+        self._follower.close()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, StepEvent):
+            self.has_progress, self.last_step = True, event
+        elif isinstance(event, RankEvent):
+            self.has_progress = True
+            if event.host == socket.gethostname() and (identity := process.identify(event.pid)):
+                self.ranks[event.rank] = identity
+        elif isinstance(event, AlertEvent):
+            self.alerts.append(event)
+        elif isinstance(event, EndEvent):
+            self.end, self.ended_at = event, time.monotonic()
+
+    def _read_stop_request(self) -> None:
+        try:
+            text = self.run.stop_request.read_text(encoding="utf8")
+        except (OSError, UnicodeDecodeError):
+            return
+        self.ask_to_stop(now=text.strip() == STOP_NOW)
+
+    def _read_exit_records(self) -> None:
+        for path in self.run.exit_folder.glob("rank-*.json"):
+            rank = path.stem.removeprefix("rank-")
+            if not rank.isdigit() or int(rank) in self.exit_records:
+                continue
+            try:
+                body = json.loads(path.read_text(encoding="utf8"))
+            except (OSError, ValueError):
+                continue  # half written: the next look reads it
+            if isinstance(body, dict):
+                self.exit_records[int(rank)] = body
+
+    def _look_for_failed_rank(self, dead: list[int]) -> None:
+        for rank, record in self.exit_records.items():
+            if record.get("status") == "failed":
+                self._rank_failed(f"rank {rank} failed: {record.get('error') or 'it says no reason'}")
+                return
+        for rank in dead:
+            if rank not in self.exit_records:
+                self._rank_failed(f"rank {rank} died without a word (pid {self.ranks[rank].pid})")
+                return
+
+    def _rank_failed(self, what: str) -> None:
+        # The launcher's death takes its ranks along and is then the cause, not the ranks.
+        if self.launcher_code is not None and self.launcher_code < 0:
+            what = f"the launcher {describe_exit(self.launcher_code)}"
+        self.rank_failed_at, self.failed_rank = time.monotonic(), what
