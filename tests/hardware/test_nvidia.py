@@ -20,7 +20,7 @@ from ftwiz.engine.hardware import detect, sample
 machine = detect()
 readings = sample(machine)
 assert not {"torch", "transformers"} & sys.modules.keys()
-print(json.dumps([[dataclasses.asdict(x) for x in machine.devices], [dataclasses.asdict(x) for x in readings]]))
+print(json.dumps([[dataclasses.asdict(noun) for noun in nouns] for nouns in (machine.devices, readings)]))
 """
 Answer = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
