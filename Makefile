@@ -8,11 +8,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt tools/install.py
 
-.PHONY: help demo check fix bench clean
+.PHONY: help demo check fix help-file bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-train  ## Install what training needs and fine-tune a tiny model, start to end.
 	@$(BIN)/ftwiz demo
@@ -27,6 +27,10 @@ check: $(VENV)/.installed-dev  ## Everything CI runs: format, lint, walls, types
 fix: $(VENV)/.installed-dev  ## Format, and apply safe fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+help-file: $(VENV)/.installed-train  ## Write what `ftwiz --help` prints, after a command changed.
+	$(BIN)/python -c 'from ftwiz.cli.group import help_text; print(help_text(), end="")' > ftwiz/cli/help.txt.new
+	mv ftwiz/cli/help.txt.new ftwiz/cli/help.txt
 
 bench: $(VENV)/.installed-dev  ## Measure; prints figures side by side.
 	$(BIN)/python bench/startup.py
