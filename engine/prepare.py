@@ -93,22 +93,16 @@ def write(prepared: Prepared, root: Path) -> RunFolder:
     """
     now = time.time()
     name = prepared.loaded.job.run.name or prepared.loaded.name
-    try:
-        run = create(root, name, files=prepared.files, now=now)
-        record = RunRecord(
-            id=run.id,
-            name=name,
-            state=RunState.CREATED,
-            created_at=now,
-            host=socket.gethostname(),
-            ftwiz_version=__version__,
-        )
-        run.write_record(record)
-    except OSError as error:
-        raise Refused(
-            f"{root}: cannot make a run folder: {error.strerror or error}",
-            hint="set FTWIZ_HOME to a folder that you can write to",
-        ) from error
+    run = create(root, name, files=prepared.files, now=now)
+    record = RunRecord(
+        id=run.id,
+        name=name,
+        state=RunState.CREATED,
+        created_at=now,
+        host=socket.gethostname(),
+        ftwiz_version=__version__,
+    )
+    run.write_record(record)
     return run
 
 

@@ -54,7 +54,7 @@ def test_a_misspelt_command_names_the_nearest_and_exits_2() -> None:
 def test_a_misspelt_option_is_one_line_and_exits_2() -> None:
     done = run("plan", "--shwo")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: No such option: --shwo")
+    assert done.stderr.startswith("error: No such option '--shwo'")
     assert len(done.stderr.splitlines()) == 2
 
 
