@@ -161,6 +161,7 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 
+_FROM_OUTSIDE = "somebody or something outside ended it: a person, a scheduler, a memory watcher"
 _ERROR_LINE = re.compile(
     r"^(?:\[rank\d+\]:\s*)?[\w.]*(Error|Exception|Interrupt)\b|\b(error|fatal):", re.IGNORECASE
 )
@@ -168,62 +169,73 @@ _ERROR_LINE = re.compile(
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Return the cause that the evidence shows, or ``unknown`` with the last error line."""
-    if evidence.killed is not None and evidence.killed.signal == signal.SIGKILL:
-        return _sigkill(evidence, evidence.killed)
+    was_killed = evidence.killed is not None and evidence.killed.signal == signal.SIGKILL
+    if evidence.new_oom_kills and (was_killed or evidence.vanished_rank is not None):
+        return _oom_killed(evidence)
+    if evidence.killed is not None and was_killed:
+        return _killed(evidence.killed)
+    return _by_rule(evidence) or _by_exit(evidence) or _unknown(evidence)
+
+
+def _by_rule(evidence: Evidence) -> Diagnosis | None:
     texts = (*evidence.errors, *evidence.alert_messages, *evidence.lines)
     for rule in RULES:
-        for text in texts:
-            if rule.pattern.search(text):
-                return Diagnosis(
-                    cause=rule.cause,
-                    message=rule.message,
-                    evidence=text.strip(),
-                    advice=rule.advice,
-                    command=rule.command(evidence) if rule.command else None,
-                )
+        shown = next((text for text in texts if rule.pattern.search(text)), None)
+        if shown is not None:
+            return Diagnosis(
+                cause=rule.cause,
+                message=rule.message,
+                evidence=shown.strip(),
+                advice=rule.advice,
+                command=rule.command(evidence) if rule.command else None,
+            )
+    return None
+
+
+def _by_exit(evidence: Evidence) -> Diagnosis | None:
     if evidence.killed is not None:
         return _killed(evidence.killed)
-    return _unknown(evidence)
+    if evidence.launcher_code is not None and evidence.launcher_code < 0:
+        message = f"the launcher {describe_exit(evidence.launcher_code)}"
+        return Diagnosis(cause="killed", message=message, advice=_FROM_OUTSIDE)
+    if evidence.vanished_rank is not None:
+        return Diagnosis(
+            cause="rank_died",
+            message=f"rank {evidence.vanished_rank} died without a word",
+            evidence=evidence.failed_rank,
+            advice=f"{_FROM_OUTSIDE}; or it crashed: ftwiz logs {evidence.run_id} --rank {evidence.vanished_rank}",
+        )
+    return None
 
 
-def _sigkill(evidence: Evidence, killed: Killed) -> Diagnosis:
-    if not evidence.new_oom_kills:
-        return _killed(killed)
+def _oom_killed(evidence: Evidence) -> Diagnosis:
+    rank = evidence.killed.rank if evidence.killed is not None else evidence.vanished_rank
     return Diagnosis(
         cause="host_oom",
-        message="the host ran out of memory and the kernel killed a rank",
-        evidence=f"rank {killed.rank} was killed by signal 9, and the kernel's count of out-of-memory"
-        f" kills rose by {evidence.new_oom_kills} meanwhile",
+        message=f"the host ran out of memory and the kernel killed rank {rank}",
+        evidence=f"the kernel's count of out-of-memory kills rose by {evidence.new_oom_kills} meanwhile",
         advice="use fewer ranks or a smaller micro batch, or raise the memory limit of the job or container",
         command=_smaller_micro_batch(evidence),
     )
 
 
 def _killed(killed: Killed) -> Diagnosis:
-    name = signal_name(killed.signal)
+    is_outside = killed.signal in {signal.SIGKILL, signal.SIGTERM}
     return Diagnosis(
         cause="killed",
-        message=f"rank {killed.rank} was killed by signal {killed.signal} ({name})",
+        message=f"rank {killed.rank} was killed by signal {killed.signal} ({signal_name(killed.signal)})",
         evidence="the launcher reports it",
-        advice="somebody or something outside ended it: a person, a scheduler, a memory watcher"
-        if killed.signal in {signal.SIGKILL, signal.SIGTERM}
-        else "the program crashed below Python: the end of the rank's log may say where",
+        advice=_FROM_OUTSIDE if is_outside else "it crashed below Python: the end of its log may say where",
     )
 
 
 def _unknown(evidence: Evidence) -> Diagnosis:
-    error = next(iter(evidence.errors), None)
-    last = next((line for line in reversed(evidence.lines) if _ERROR_LINE.search(line)), None)
-    if evidence.launcher_code is not None and evidence.launcher_code < 0:
-        return Diagnosis(
-            cause="killed",
-            message=f"the launcher {describe_exit(evidence.launcher_code)}",
-            evidence=evidence.failed_rank,
-            advice="somebody or something outside ended it: a person, a scheduler, a memory watcher",
-        )
+    last_error = next((line for line in reversed(evidence.lines) if _ERROR_LINE.search(line)), None)
+    last_line = evidence.lines[-1] if evidence.lines else "the logs are empty"
+    message = next(iter(evidence.errors), None) or f"the launcher {describe_exit(evidence.launcher_code)}"
     return Diagnosis(
         cause="unknown",
-        message=error or evidence.failed_rank or f"the launcher {describe_exit(evidence.launcher_code)}",
-        evidence=(last or next(reversed(evidence.lines), "the logs are empty")).strip(),
+        message=message,
+        evidence=(last_error or last_line).strip(),
         advice=f"read the logs: ftwiz logs {evidence.run_id}",
     )

@@ -39,13 +39,16 @@ class Evidence:
     job_file: str
     micro_batch_size: int | None = None
     launcher_code: int | None = None
+    """Exit status of a launcher that ended by itself; negative is a signal."""
     failed_rank: str | None = None
     errors: tuple[str, ...] = ()
     """Errors that ranks left in their exit records, lowest rank first, and rank 0's last word."""
     alert_codes: tuple[str, ...] = ()
     alert_messages: tuple[str, ...] = ()
+    vanished_rank: int | None = None
+    """A rank that was gone without an exit record, as the supervisor saw."""
     killed: Killed | None = None
-    """The first rank that a signal ended, as its launcher tells."""
+    """The rank that a signal ended first, as the launcher tells."""
     new_oom_kills: int = 0
     """Processes that the kernel killed for want of memory during the attempt, anywhere on the host."""
     lines: tuple[str, ...] = ()
@@ -69,8 +72,18 @@ class LogMarks:
         return ""
 
 
-def gather(run: RunFolder, watch: Watch, marks: LogMarks, *, new_oom_kills: int) -> Evidence:
-    """Return the evidence of an attempt that has just failed."""
+def gather(
+    run: RunFolder, watch: Watch, marks: LogMarks, *, new_oom_kills: int, ended_by_us: bool
+) -> Evidence:
+    """Return the evidence of an attempt that has just failed.
+
+    Args:
+        run: Its folder.
+        watch: What the supervisor saw.
+        marks: Where the logs of the attempt begin.
+        new_oom_kills: How much the kernel's count rose.
+        ended_by_us: The supervisor had to end what was left: the launcher's exit status says nothing then.
+    """
     failed = [rank for rank, record in sorted(watch.exit_records.items()) if record.get("status") == "failed"]
     errors = [
         str(watch.exit_records[rank]["error"]) for rank in failed if watch.exit_records[rank].get("error")
@@ -85,7 +98,8 @@ def gather(run: RunFolder, watch: Watch, marks: LogMarks, *, new_oom_kills: int)
         run_id=run.id,
         job_file=str(run.job_file),
         micro_batch_size=_micro_batch_size(run),
-        launcher_code=watch.launcher_code,
+        launcher_code=None if ended_by_us else watch.launcher_code,
+        vanished_rank=watch.vanished_rank,
         failed_rank=watch.failed_rank,
         errors=tuple(errors),
         alert_codes=tuple(alert.code for alert in watch.alerts),
@@ -103,7 +117,8 @@ def gather(run: RunFolder, watch: Watch, marks: LogMarks, *, new_oom_kills: int)
 
 def killed_rank(launcher_text: str) -> Killed | None:
     """Return which rank a signal ended, from the launcher's output."""
-    for match in _TORCH_FAILURE.finditer(launcher_text):
+    # Ranks that were ended because of another one stand under "Failures", above the root cause.
+    for match in _TORCH_FAILURE.finditer(launcher_text.rpartition("Root Cause")[2]):
         if int(match["code"]) < 0:
             return Killed(rank=int(match["rank"]), signal=-int(match["code"]))
     alone = _ONE_PROCESS_KILLED.search(launcher_text)

@@ -189,7 +189,13 @@ class Supervisor:
         self._events.close()
 
     def _diagnose(self, newest: str | None) -> Diagnosis:
-        evidence = gather(self._run, self._watch, self._marks, new_oom_kills=oom_kills() - self._oom_kills)
+        evidence = gather(
+            self._run,
+            self._watch,
+            self._marks,
+            new_oom_kills=oom_kills() - self._oom_kills,
+            ended_by_us=self._terminated and self._watch.rank_failed_at is not None,
+        )
         found = diagnose(evidence)
         if newest is None or found.command is not None:
             return found

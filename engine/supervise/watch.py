@@ -34,6 +34,8 @@ class Watch:
     stop_now_at: float | None = None
     rank_failed_at: float | None = None
     failed_rank: str | None = None
+    vanished_rank: int | None = None
+    """A rank that was gone without an exit record."""
     end: EndEvent | None = None
     ended_at: float | None = None
     has_progress: bool = False
@@ -134,6 +136,7 @@ class Watch:
                 return
         for rank in dead:
             if rank not in self.exit_records:
+                self.vanished_rank = rank
                 self._rank_failed(f"rank {rank} died without a word (pid {self.ranks[rank].pid})")
                 return
 
