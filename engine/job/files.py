@@ -44,18 +44,18 @@ def read_regular(path: Path, *, limit_bytes: int, what: str) -> bytes:
     try:
         # O_NONBLOCK: opening a named pipe without a writer must return. O_NOCTTY: nor become our terminal.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadInput(f"{where}: is {kind_of(status.st_mode)}, not {what}")
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit_bytes + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise BadInput(f"{where}: {reason_of(error)}") from None
     except ValueError:
         raise BadInput(f"{where}: a path cannot hold a NUL character") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise BadInput(f"{where}: is {kind_of(status.st_mode)}, not {what}")
-        try:
-            data = file.read(limit_bytes + 1)
-        except OSError as error:
-            raise BadInput(f"{where}: {reason_of(error)}") from None
     if len(data) > limit_bytes:
         size = max(status.st_size, len(data)) // KIB
         raise BadInput(f"{where}: has {size:,} KiB; {what} has at most {limit_bytes // KIB:,}")

@@ -62,8 +62,12 @@ def _mistake(
     if details["type"] == "extra_forbidden":
         return order, f"{node.key_place}: {_unknown(keys)}"
     if details["type"] == "extra":
-        return order, f"{node.key_place}: {'.'.join(keys)} {details['ctx']['reason']}"
+        return order, f"{node.key_place}: {_dotted(keys)} {details['ctx']['reason']}"
     return order, f"{node.place}: {_wrong_value(keys, node, details)}"
+
+
+def _dotted(keys: Iterable[str]) -> str:
+    return ".".join(key if key.isprintable() else ascii(key) for key in keys)
 
 
 def _unknown(keys: tuple[str, ...]) -> str:
@@ -82,7 +86,7 @@ def _unknown(keys: tuple[str, ...]) -> str:
 
 def _wrong_value(keys: tuple[str, ...], node: Node, details: Mapping[str, Any]) -> str:
     known, schema = known_part(keys)
-    name = ".".join(key if key.isprintable() else ascii(key) for key in keys)
+    name = _dotted(keys)
     if details["loc"][-1] == "[key]":
         return f"{name}: a column's name has 1 to 100 characters"
     if len(keys) > len(known):

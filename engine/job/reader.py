@@ -63,7 +63,7 @@ def read_job_tree(text: str, origin: Origin) -> Node:
     """
     root = read_tree(text, origin)
     name = shown_path(origin.name)
-    if root is None:
+    if root is None or root.value is None:
         raise BadInput(f"{name}: is empty", hint="a job names at least a model and data; see: ftwiz presets")
     if not isinstance(root.value, dict):
         raise BadInput(f"{root.place}: a job is keys and values; this is {shown(root.value)}")

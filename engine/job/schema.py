@@ -93,6 +93,10 @@ def _range(schema: Mapping[str, Any]) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if low is not None and high is not None:
-        return f"from {low:,} to {high:,}"
+        return f"from {_figure(low)} to {_figure(high)}"
     bounds = {"above": above, "at least": low, "below": below, "at most": high}
-    return " and ".join(f"{word} {bound:,}" for word, bound in bounds.items() if bound is not None)
+    return " and ".join(f"{word} {_figure(bound)}" for word, bound in bounds.items() if bound is not None)
+
+
+def _figure(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"

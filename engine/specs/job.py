@@ -28,6 +28,7 @@ _ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _SECRET = re.compile(r"hub_token|hf_token|.*(api_?key|password|secret)", re.IGNORECASE)
 _MAX_DEPTH = 8
 _MAX_KEY = 100
+_MAX_INT = 1 << 63
 
 
 def _trainer_arguments(extra: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +54,10 @@ def _argument_problem(name: str, value: object) -> str | None:
 def _is_plain(value: object, depth: int = 0) -> bool:
     if isinstance(value, str):
         return not any("\ud800" <= letter <= "\udfff" for letter in value)  # halves of a pair: not text
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return True
+    if isinstance(value, int):
+        return abs(value) < _MAX_INT
     if isinstance(value, float):
         return math.isfinite(value)
     if depth == _MAX_DEPTH:
@@ -62,7 +65,10 @@ def _is_plain(value: object, depth: int = 0) -> bool:
     if isinstance(value, list):
         return all(_is_plain(item, depth + 1) for item in value)
     return isinstance(value, dict) and all(
-        isinstance(key, str) and 0 < len(key) <= _MAX_KEY and _is_plain(item, depth + 1)
+        isinstance(key, str)
+        and 0 < len(key) <= _MAX_KEY
+        and _is_plain(key)
+        and _is_plain(item, depth + 1)
         for key, item in value.items()
     )
 
@@ -84,7 +90,7 @@ class Model(Section):
     name_or_path: str = Field(min_length=1, max_length=4096)
     """Local folder with config.json (relative to the job file), or a Hugging Face model id, or `ftwiz:demo`
     for the tiny model that ftwiz builds itself."""
-    revision: str | None = None
+    revision: str | None = Field(default=None, min_length=1, max_length=200)
     """Branch, tag or commit of a hub model; the default branch when absent."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off unless you have read that code."""
@@ -99,11 +105,11 @@ class Data(Section):
     """Layout of a row; auto reads it off the columns and says what it found."""
     columns: dict[ColumnName, ColumnName] = Field(default_factory=dict)
     """Names of your columns where they differ: {prompt: question, completion: answer}."""
-    system: str | None = None
+    system: str | None = Field(default=None, max_length=20_000)
     """System message put before every conversation that has none."""
     num_rows: PositiveInt | None = None
     """Use only the first rows; all when absent."""
-    eval_path: str | None = None
+    eval_path: str | None = Field(default=None, min_length=1, max_length=4096)
     """Held-out data file, same format. Evaluated, never trained on."""
     eval_fraction: float = Field(default=0.0, ge=0.0, le=0.5)
     """Share of the rows held out when there is no eval_path (0.05 is five percent)."""
