@@ -47,15 +47,17 @@ def write_manifest(folder: Path) -> int:
     Raises:
         OSError: The disk is full or gone; then there is no manifest, and the checkpoint does not count.
     """
-    entries = {}
+    entries: dict[str, dict[str, int | str]] = {}
+    total = 0
     for path in _files(folder):
         _to_disk(path)
         size, digest = _measure(path)
+        total += size
         entries[path.relative_to(folder).as_posix()] = {"size": size, "xxh3_128": digest}
     body = {"version": VERSION, "files": dict(sorted(entries.items()))}
     write_atomically(folder / MANIFEST, json.dumps(body, indent=1) + "\n")
     _to_disk(folder)
-    return sum(int(entry["size"]) for entry in entries.values())
+    return total
 
 
 def verify(folder: Path) -> str | None:
@@ -87,7 +89,7 @@ def list_checkpoints(checkpoints: Path) -> list[Path]:
 
 def look(checkpoints: Path) -> Found:
     """Find the newest whole checkpoint, and say of every newer one why it was skipped."""
-    skipped = []
+    skipped: list[tuple[Path, str]] = []
     for folder in list_checkpoints(checkpoints):
         reason = verify(folder)
         if reason is None:
@@ -102,10 +104,10 @@ def newest_whole(checkpoints: Path) -> Path | None:
 
 
 def surplus(newest: Path, *, limit: int) -> list[Path]:
-    """Return the checkpoints older than ``newest`` that may go so that ``limit`` remain, ``newest`` with them.
+    """Return the checkpoints older than ``newest`` that may go, so that ``limit`` remain with it.
 
-    Called when the manifest of ``newest`` stands. Folders of later steps are left alone: they are leftovers
-    that a run resumed from before them, and it will write over them. Older ones without a manifest go first.
+    Called when the manifest of ``newest`` stands. Folders of later steps are left alone: a run that was
+    resumed from before them will write over them. Older ones without a manifest go first.
     """
     assert (newest / MANIFEST).is_file(), newest
     folders = list_checkpoints(newest.parent)

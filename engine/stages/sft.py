@@ -67,8 +67,7 @@ def trainer_arguments(job: Job, strategy: Strategy, data: DataSummary) -> dict[s
 
 def _check_extra(extra: Mapping[str, object]) -> None:
     for name in extra:
-        where = f"train.{name}" if name in Train.model_fields else DECIDED_ELSEWHERE.get(name)
-        if where:
+        if where := DECIDED_ELSEWHERE.get(name):
             raise BadInput(f"train.extra: {name} is decided elsewhere", hint=f"use {where}")
         if name in KEPT:
             raise BadInput(

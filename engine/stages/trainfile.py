@@ -18,13 +18,13 @@ def render(job: Job, strategy: Strategy, data: DataSummary, arguments: Mapping[s
         data: What the data file turned out to be.
         arguments: The trainer's arguments by name.
     """
-    sections = [
+    sections: list[tuple[str, Mapping[str, object]]] = [
         ("", {"stage": job.stage}),
         ("what is trained; dtype is the number format that the weights are loaded in", _model(job, strategy)),
         (_data_comment(data), {"data": job.data.model_dump(exclude_defaults=True)}),
         (_method_comment(job), {"method": method(job)}),
         (_trainer_comment(strategy), {"trainer": dict(arguments)}),
-        ("what ftwiz does around the trainer", {"run": _run(job)}),
+        ("what ftwiz does around the trainer", _run(job)),
     ]
     head = (
         "# What every rank of this run reads, besides plan.json. Written from job.yaml and plan.json;\n"
@@ -42,7 +42,7 @@ def method(job: Job) -> dict[str, object]:
     return {
         "kind": "lora",
         "r": chosen.r,
-        "lora_alpha": chosen.lora_alpha,
+        "lora_alpha": float(chosen.lora_alpha),
         "lora_dropout": chosen.lora_dropout,
         "target_modules": targets if isinstance(targets, str) else list(targets),
     }

@@ -24,6 +24,7 @@ def main() -> NoReturn:
     arguments = _parse(sys.argv[1:])
     run, rank = RunFolder(arguments.run_folder.resolve()), rank_of(os.environ)
     redirect(run.rank_log(rank.rank))
+    os.environ["TQDM_DISABLE"] = "1"  # progress bars make a log unreadable; events tell the progress
     _train(run, rank, arguments.resume_from)
 
 
@@ -33,7 +34,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--resume-from", metavar="NAME", help="checkpoint of that run: checkpoint-40")
     parsed = parser.parse_args(arguments)
     if not parsed.run_folder.is_dir():
-        print(f"error: {parsed.run_folder}: no such folder", file=sys.stderr)
+        print(f"error: {parsed.run_folder}: no such folder", file=sys.stderr)  # noqa: T201 - a usage error
         sys.exit(USAGE_ERROR)
     return parsed
 

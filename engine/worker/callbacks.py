@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
+
 from ..checkpoints import surplus, write_manifest
 from ..rundir import RunFolder
 from ..specs.events import CheckpointEvent, EvalEvent, StepEvent
@@ -48,113 +50,117 @@ class Surroundings:
     resumed: bool
 
 
-def events_callback(around: Surroundings) -> Any:
-    """Return the trainer callback that writes the events; ``bind`` it to the trainer before training.
+class Events(TrainerCallback):  # type: ignore[misc]
+    """Writes the events of one attempt; ``bind`` it to the trainer before training.
 
-    It must be the last callback, so that its clock stops when all others are done.
+    It must be the last callback: what the others ask for decides when its clock rests.
     """
-    from transformers import TrainerCallback
 
-    class Events(TrainerCallback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._trainer: Any = None
-            self._watch = Stopwatch()
-            self._steps_logged = 0
-            self._tokens_logged = 0
-            self._nan_told = False
-            self._save_started = 0.0
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._trainer: Any = None
+        self._watch = Stopwatch()
+        self._steps_logged = 0
+        self._tokens_logged = 0
+        self._nan_told = False
+        self._save_started = 0.0
 
-        def bind(self, trainer: Any) -> None:
-            self._trainer = trainer
+    def bind(self, trainer: Any) -> None:
+        """Say which trainer this is the callback of."""
+        self._trainer = trainer
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            ranks = around.group.gather(describe_rank(around.group.rank, self._trainer))
-            for event in ranks:
-                around.voice.event(event)
-            check_ranks(ranks, around.strategy)
-            self._steps_logged, self._tokens_logged = state.global_step, state.num_input_tokens_seen
-            if not around.resumed and (matched := self._answer(state.global_step)) is not None:
-                around.voice.event(EvalEvent(t=time.time(), step=0, exact_match=matched))
-            around.voice.say(f"training from step {state.global_step} to {state.max_steps}")
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Check the ranks against the plan, and answer the prompts before the first step."""
+        ranks = self._around.group.gather(describe_rank(self._around.group.rank, self._trainer))
+        for event in ranks:
+            self._around.voice.event(event)
+        check_ranks(ranks, self._around.strategy)
+        self._steps_logged, self._tokens_logged = state.global_step, state.num_input_tokens_seen
+        if not self._around.resumed and (matched := self._answer(state.global_step)) is not None:
+            self._around.voice.event(EvalEvent(t=time.time(), step=0, exact_match=matched))
+        self._around.voice.say(f"training from step {state.global_step} to {state.max_steps}")
 
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            if not self._watch.started:
-                self._watch.start()
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Start the clock with the first step."""
+        if not self._watch.started:
+            self._watch.start()
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:  # noqa: ARG002
-            if state.global_step >= state.max_steps:  # the last step is always evaluated and saved
-                control.should_save = control.should_log = True
-                control.should_evaluate = self._trainer.eval_dataset is not None
-            self._save_started = time.monotonic()
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:  # noqa: ARG002
+        """Have the last step evaluated and saved, whatever the rhythm."""
+        if state.global_step >= state.max_steps:  # the last step is always evaluated and saved
+            control.should_save = control.should_log = True
+            control.should_evaluate = self._trainer.eval_dataset is not None
+        self._save_started = time.monotonic()
+        self._rest(control)
+        return control
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """Write a step event."""
+        if logs and "loss" in logs:
+            self._step(state, logs)
             self._rest(control)
-            return control
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-            if logs and "loss" in logs:
-                self._step(state, logs)
-                self._rest(control)
-
-        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:  # noqa: ARG002
-            matched = self._answer(state.global_step)
-            around.voice.event(_eval_event(state.global_step, metrics or {}, matched, self._trainer))
-            self._save_started = time.monotonic()
-            if not control.should_save:
-                self._watch.go_on()
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            folder = Path(args.output_dir).resolve() / f"checkpoint-{state.global_step}"
-            around.group.wait()  # every rank has written its part
-            if around.group.rank.is_first:
-                _finish_checkpoint(around, folder, state.global_step, self._save_started)
-            around.group.wait()
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """Answer the prompts, and write an eval event."""
+        matched = self._answer(state.global_step)
+        self._around.voice.event(_eval_event(state.global_step, metrics or {}, matched, self._trainer))
+        self._save_started = time.monotonic()
+        if not control.should_save:
             self._watch.go_on()
 
-        def _rest(self, control: Any) -> None:
-            if control.should_evaluate or control.should_save:
-                self._watch.pause()
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Make the checkpoint count: its manifest, its event, and the oldest one goes."""
+        folder = Path(args.output_dir).resolve() / f"checkpoint-{state.global_step}"
+        self._around.group.wait()  # every rank has written its part
+        if self._around.group.rank.is_first:
+            _finish_checkpoint(self._around, folder, state.global_step, self._save_started)
+        self._around.group.wait()
+        self._watch.go_on()
 
-        def _step(self, state: Any, logs: Mapping[str, float]) -> None:
-            seconds = self._watch.lap_seconds()
-            steps = max(1, state.global_step - self._steps_logged)
-            tokens = state.num_input_tokens_seen - self._tokens_logged
-            self._steps_logged, self._tokens_logged = state.global_step, state.num_input_tokens_seen
-            loss = logs["loss"]
-            around.voice.event(
-                StepEvent(
-                    t=time.time(),
-                    step=state.global_step,
-                    max_steps=state.max_steps,
-                    epoch=state.epoch,
-                    loss=loss,
-                    learning_rate=logs.get("learning_rate"),
-                    grad_norm=logs.get("grad_norm"),
-                    num_tokens=state.num_input_tokens_seen,
-                    tokens_per_second=tokens / seconds if seconds > 0 else None,
-                    step_seconds=seconds / steps,
-                    device_peak_bytes=_device_peak_bytes(around.strategy.device_kind),
-                    metrics=_other_metrics(logs) | {"total_flos": float(state.total_flos)},
-                )
+    def _rest(self, control: Any) -> None:
+        if control.should_evaluate or control.should_save:
+            self._watch.pause()
+
+    def _step(self, state: Any, logs: Mapping[str, float]) -> None:
+        seconds = self._watch.lap_seconds()
+        steps = max(1, state.global_step - self._steps_logged)
+        tokens = state.num_input_tokens_seen - self._tokens_logged
+        self._steps_logged, self._tokens_logged = state.global_step, state.num_input_tokens_seen
+        loss = logs["loss"]
+        self._around.voice.event(
+            StepEvent(
+                t=time.time(),
+                step=state.global_step,
+                max_steps=state.max_steps,
+                epoch=state.epoch,
+                loss=loss,
+                learning_rate=logs.get("learning_rate"),
+                grad_norm=logs.get("grad_norm"),
+                num_tokens=state.num_input_tokens_seen,
+                tokens_per_second=tokens / seconds if seconds > 0 else None,
+                step_seconds=seconds / steps,
+                device_peak_bytes=_device_peak_bytes(self._around.strategy.device_kind),
+                metrics=_other_metrics(logs) | {"total_flos": float(state.total_flos)},
             )
-            if not math.isfinite(loss) and not self._nan_told:
-                self._nan_told = True
-                message = f"the loss is {loss} at step {state.global_step}: nothing is learned from here on"
-                around.voice.alert("error", "nan_loss", message, state.global_step)
+        )
+        if not math.isfinite(loss) and not self._nan_told:
+            self._nan_told = True
+            message = f"the loss is {loss} at step {state.global_step}: nothing is learned from here on"
+            self._around.voice.alert("error", "nan_loss", message, state.global_step)
 
-        def _answer(self, step: int) -> float | None:
-            matched = None
-            if around.group.rank.is_first and around.prompts:
-                events = answer(
-                    self._trainer.model,
-                    self._trainer.processing_class,
-                    around.prompts,
-                    step=step,
-                    max_new_tokens=around.max_new_tokens,
-                )
-                matched = _tell(around.voice, events)
-            around.group.wait()
-            return matched
-
-    return Events()
+    def _answer(self, step: int) -> float | None:
+        matched = None
+        if self._around.group.rank.is_first and self._around.prompts:
+            events = answer(
+                self._trainer.model,
+                self._trainer.processing_class,
+                self._around.prompts,
+                step=step,
+                max_new_tokens=self._around.max_new_tokens,
+            )
+            matched = _tell(self._around.voice, events)
+        self._around.group.wait()
+        return matched
 
 
 def _tell(voice: Voice, samples: Any) -> float:

@@ -2,32 +2,31 @@
 
 from typing import Any
 
+from transformers import TrainerCallback
+
 from ..rundir import RunFolder
 from .ranks import Group
 
 _NOTHING, _SAVE, _STOP = 0, 1, 2
 
 
-def requests_callback(run: RunFolder, group: Group) -> Any:
-    """Return the trainer callback that obeys ``control/stop`` and ``control/save``.
+class Requests(TrainerCallback):  # type: ignore[misc]
+    """Obeys ``control/stop`` and ``control/save`` at the end of an optimizer step."""
 
-    Its attribute ``stopped`` tells afterwards whether the run was stopped before its last step.
-    """
-    from transformers import TrainerCallback
+    def __init__(self, run: RunFolder, group: Group) -> None:
+        self._run, self._group = run, group
+        self.stopped = False
+        """Whether the run was stopped before its last step."""
 
-    class Requests(TrainerCallback):  # type: ignore[misc]
-        stopped = False
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:  # noqa: ARG002
-            wanted = group.from_first(_look(run) if group.rank.is_first else _NOTHING)
-            if wanted == _NOTHING:
-                return control
-            control.should_save = True
-            if wanted == _STOP and state.global_step < state.max_steps:
-                self.stopped = control.should_training_stop = control.should_log = True
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:  # noqa: ARG002 - the trainer's names
+        """Look for a request, and agree on it with the other ranks."""
+        wanted = self._group.from_first(_look(self._run) if self._group.rank.is_first else _NOTHING)
+        if wanted == _NOTHING:
             return control
-
-    return Requests()
+        control.should_save = True
+        if wanted == _STOP and state.global_step < state.max_steps:
+            self.stopped = control.should_training_stop = control.should_log = True
+        return control
 
 
 def _look(run: RunFolder) -> int:

@@ -1,4 +1,4 @@
-"""Greedy answers to held-out prompts, before, during and after training, so that a person sees what changed."""
+"""Greedy answers to held-out prompts, before, during and after training: what a person sees change."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +42,10 @@ def prompts_of(rows: Iterable[Mapping[str, Any]], limit: int) -> list[Prompt]:
 def answer(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], *, step: int, max_new_tokens: int
 ) -> Iterator[SampleEvent]:
-    """Yield the model's greedy answer to each prompt. Leaves the model's mode as it was; draws no random number."""
+    """Yield the model's greedy answer to each prompt.
+
+    Draws no random number, and leaves the model's mode as it was.
+    """
     with _resting(model):
         for start in range(0, len(prompts), BATCH):
             batch = prompts[start : start + BATCH]
@@ -62,14 +65,13 @@ def answer(
 def _generate(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
     import torch
 
-    encoded = tokenizer.apply_chat_template(
-        [list(prompt.messages) for prompt in prompts],
-        add_generation_prompt=True,
-        tokenize=True,
-        padding=True,
-        padding_side="left",
-        return_dict=True,
-        return_tensors="pt",
+    texts = [
+        tokenizer.apply_chat_template(list(prompt.messages), add_generation_prompt=True, tokenize=False)
+        for prompt in prompts
+    ]
+    # The template has put the special tokens in. Left padding: generation goes on from the last token.
+    encoded = tokenizer(
+        texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
     )
     inputs = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
     with torch.inference_mode():

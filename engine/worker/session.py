@@ -14,8 +14,6 @@ from ..rundir import RunFolder
 from ..specs.events import EndEvent
 from ..specs.job import Data
 from ..stages import stage
-from .callbacks import Surroundings, events_callback
-from .control import requests_callback
 from .loading import load_model, load_tokenizer, locate
 from .ranks import Group, check_world
 from .samples import Prompt, prompts_of
@@ -50,6 +48,9 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, resume_from: str | Non
     rows = _rows(settings, voice)
     voice.say("importing the training stack")
     config = stage(settings.stage).check_arguments(settings.trainer)
+    from .callbacks import Events, Surroundings
+    from .control import Requests
+
     group = Group(rank)
     where = locate(settings.model, voice.say)
     voice.say(f"loading {settings.model['name_or_path']}")
@@ -65,7 +66,7 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, resume_from: str | Non
         save_total_limit=settings.run["save_total_limit"],
         resumed=checkpoint is not None,
     )
-    requests, events = requests_callback(run, group), events_callback(around)
+    requests, events = Requests(run, group), Events(around)
     trainer = stage(settings.stage).trainer(
         config=config,
         model=model,
