@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         probes = _probes(Path(folder))
         seconds: dict[str, list[float]] = {name: [] for name in probes}
-        for name, probe in probes.items():
+        for probe in probes.values():
             probe()  # files into the page cache, modules compiled
         for _ in range(rounds):
             for name, probe in probes.items():
