@@ -89,10 +89,15 @@ class Follower:
 
     Copes with a file that does not exist yet, is replaced (rotation) or cut (truncation), with a torn
     end, and with lines and backlogs of any size in bounded memory.
+
+    Args:
+        path: The file.
+        tail_bytes: Of a file that is longer when it is first seen, only so much of the end is read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tail_bytes: int | None = None) -> None:
         self._path = path
+        self._tail_bytes = tail_bytes
         self._descriptor: int | None = None
         self._offset = 0
         self._rest = b""
@@ -146,6 +151,9 @@ class Follower:
             os.close(descriptor)
             return False
         self._descriptor = descriptor
+        beyond = 0 if self._tail_bytes is None else os.fstat(descriptor).st_size - self._tail_bytes
+        if beyond > 0:
+            self._offset, self._skipping = beyond, True
         return True
 
     def _was_replaced(self) -> bool:

@@ -222,3 +222,13 @@ def test_a_follower_starts_over_after_close(tmp_path: Path) -> None:
     follower.close()
     assert len(follower.poll()) == 1
     follower.close()
+
+
+def test_a_reader_of_the_tail_starts_at_the_first_whole_line_near_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"".join(b"line %d\n" % number for number in range(1000)))
+    follower = Follower(path, tail_bytes=20)
+    assert follower.poll() == [b"line 998", b"line 999"]
+    with path.open("ab") as file:
+        file.write(b"more\n")
+    assert follower.poll() == [b"more"]

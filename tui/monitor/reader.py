@@ -1,0 +1,163 @@
+"""Reads a run folder into frames: the only part of the monitor that touches files."""
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...engine.rundir import RunFolder
+from ...engine.specs.events import DevicesEvent
+from ...engine.specs.run import RunRecord
+from ...engine.telemetry import EventFollower, Follower, decode
+from .view import Facts, Frame, History
+
+LOG_LINES = 400
+LOG_TAIL_BYTES = 64 << 10
+_DEVICES_TAIL_BYTES = 16 << 10
+
+
+class Reader:
+    """Follows the files of one run.
+
+    Args:
+        run: The run folder.
+        status: How to learn the run's record; the supervisor's own way when absent.
+        clock: Unix time.
+        readonly: Whether the viewer may not stop the run; only passed on.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        *,
+        status: Callable[[RunFolder], RunRecord] | None = None,
+        clock: Callable[[], float] = time.time,
+        readonly: bool = False,
+    ) -> None:
+        if status is None:
+            from ...engine import supervise  # noqa: PLC0415 - psutil; a viewer given a record needs none
+
+            status = supervise.status
+        self._run = run
+        self._status = status
+        self._clock = clock
+        self._readonly = readonly
+        self._history = History()
+        self._events = EventFollower(run.events_file)
+        self._devices: dict[Path, Follower] = {}
+        self._logs = [
+            Follower(path, tail_bytes=LOG_TAIL_BYTES)
+            for path in (run.supervisor_log, run.launcher_log, run.rank_log(0))
+        ]
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._facts = _facts(run)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are more events to be read at once."""
+        return self._events.behind
+
+    def read(self) -> Frame:
+        """Read what is new, a bounded piece of it, and return the picture of now."""
+        record = self._status(self._run)  # before the events: once it says over, the events are complete
+        self._history.feed(self._events.poll())
+        self._read_devices()
+        for log in self._logs:
+            self._log.extend(_text(line) for line in log.poll())
+        return Frame(
+            record=record,
+            view=self._history.view(),
+            now=self._clock(),
+            folder=str(self._run.path),
+            facts=self._facts,
+            model=str(self._run.final_model) if self._run.final_model.is_dir() else None,
+            log=tuple(self._log),
+            readonly=self._readonly,
+        )
+
+    def read_all(self) -> Frame:
+        """Read until there is nothing more now."""
+        frame = self.read()
+        while self.behind:
+            frame = self.read()
+        return frame
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._events.close()
+        for follower in (*self._logs, *self._devices.values()):
+            follower.close()
+
+    def _read_devices(self) -> None:
+        for path in self._run.devices_files:
+            follower = self._devices.setdefault(path, Follower(path, tail_bytes=_DEVICES_TAIL_BYTES))
+            newest = next((line for line in reversed(follower.poll()) if line), b"")
+            event = decode(newest)
+            if isinstance(event, DevicesEvent):
+                self._history.feed([event])
+
+
+class ReaderThread(threading.Thread):
+    """Reads once a second beside the screen and hands over the newest frame.
+
+    A frame is handed over only while ``ready`` says that the last one is drawn: a screen that cannot keep
+    up misses pictures and never piles them up. What goes wrong is handed over too, and ends the thread.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        ready: Callable[[], bool],
+        deliver: Callable[[Frame | Exception], None],
+        seconds: float = 1.0,
+    ) -> None:
+        super().__init__(name="ftwiz-reader", daemon=True)
+        self._reader = reader
+        self._ready = ready
+        self._deliver = deliver
+        self._seconds = seconds
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Read until ``stop``."""
+        try:
+            while not self._over.is_set():
+                frame = self._reader.read()
+                if self._ready():
+                    self._deliver(frame)
+                if not self._reader.behind:
+                    self._over.wait(self._seconds)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the screen must not stand still and say nothing
+            self._deliver(error)
+        finally:
+            self._reader.close()
+
+    def stop(self) -> None:
+        """Let the thread end; returns at once."""
+        self._over.set()
+
+
+def _text(line: bytes) -> str:
+    """Return a log line as it would stand on a screen: of a progress bar only its last state."""
+    return line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode("utf8", "replace")
+
+
+def _facts(run: RunFolder) -> Facts:
+    """Read the plan leniently: a screen must open on a run whose plan is of another version."""
+    try:
+        strategy = json.loads(run.plan_file.read_text(encoding="utf8"))["strategy"]
+        return Facts(
+            backend=_of(str, strategy.get("backend")),
+            device_kind=_of(str, strategy.get("device_kind")),
+            num_processes=_of(int, strategy.get("num_processes")),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Facts()
+
+
+def _of(wanted: type, value: Any) -> Any:
+    return value if isinstance(value, wanted) else None

@@ -1,0 +1,284 @@
+"""A line chart of braille dots, two by four to a cell: pure functions from points to rows of spans.
+
+The band between the lowest and the highest value is dim, the smoothed line bright. The step axis ends at
+``max_steps`` or at a half, a quarter, ... of it, and the value axis at round numbers: between two
+doublings no point that was drawn moves, so that a tick sends only what is new.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .lines import Row, Span
+
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+_BRAILLE = 0x2800
+LABEL_WIDTH = 8
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_LEAST_STEPS = 16
+_MANY = 40
+_TALL = 6
+
+
+class PointLike(Protocol):
+    """What a chart needs to know of the steps that one point stands for."""
+
+    @property
+    def step(self) -> int: ...  # noqa: D102
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
+    @property
+    def smooth(self) -> float: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The values from bottom to top of a chart, linear or logarithmic."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    logarithmic: bool = False
+
+    def row(self, value: float, num_rows: int) -> int:
+        """Return the dot row of a value, 0 at the top, within the chart."""
+        position = (self._scaled(self.high) - self._scaled(value)) / (
+            self._scaled(self.high) - self._scaled(self.low)
+        )
+        return min(num_rows - 1, max(0, round(position * (num_rows - 1))))
+
+    def _scaled(self, value: float) -> float:
+        return math.log10(max(value, self.low)) if self.logarithmic else value
+
+
+def step_limit(step: int, max_steps: int | None) -> int:
+    """Return where the step axis ends: ``max_steps``, halved as long as the newest step still fits."""
+    if max_steps is None or max_steps < step:
+        max_steps = 1 << max(1, step).bit_length()
+    limit = max_steps
+    while (limit + 1) // 2 >= max(step, _LEAST_STEPS):
+        limit = (limit + 1) // 2
+    return limit
+
+
+def axis_of(low: float, high: float, *, num_ticks: int = 4, logarithmic: bool = False) -> Axis:
+    """Return an axis with round bounds and ticks around the values."""
+    if logarithmic and high > 0:
+        return _logarithmic_axis(low if low > 0 else high / 1000, high)
+    if not high > low:
+        high, low = high + (abs(high) / 10 or 1.0), low - (abs(low) / 10 or 1.0)
+    rough = (high - low) / max(1, num_ticks)
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10, 20) if unit * factor >= rough)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    ticks = tuple(_round(number * step, step) for number in range(first, last + 1))
+    return Axis(low=ticks[0], high=ticks[-1], ticks=ticks)
+
+
+def _logarithmic_axis(low: float, high: float) -> Axis:
+    round_values = [
+        factor * 10.0**power
+        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for factor in (1, 2, 5)
+    ]
+    bottom = max((value for value in round_values if value <= low), default=low)
+    top = min((value for value in round_values if value >= high and value > bottom), default=bottom * 10)
+    ticks = tuple(value for value in round_values if bottom <= value <= top)
+    return Axis(low=bottom, high=top, ticks=ticks, logarithmic=True)
+
+
+def _round(value: float, step: float) -> float:
+    return round(value, max(0, 2 - math.floor(math.log10(step))))
+
+
+def short_number(value: float) -> str:
+    """Return a number for the edge of a chart: ``0.25``, ``2k``, ``1.5M``, ``1e-5``."""
+    for bound, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= bound:
+            return f"{value / bound:.4g}{unit}"
+    if value and abs(value) < 1e-3:  # noqa: PLR2004 - from here an exponent is shorter
+        mantissa, power = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(power)}"
+    return f"{value:.4g}"
+
+
+def line_chart(
+    points: Sequence[PointLike],
+    *,
+    width: int,
+    height: int,
+    limit: int,
+    marks: Sequence[tuple[int, float]] = (),
+    logarithmic: bool = False,
+) -> list[Row]:
+    """Return a chart with both axes.
+
+    Args:
+        points: By step, ascending.
+        width: Cells, labels included.
+        height: Rows, step axis included.
+        limit: Step at the right edge.
+        marks: Steps and values to be marked ``o``, such as evaluations.
+        logarithmic: Whether the value axis is.
+    """
+    num_rows, num_cells = height - 1, width - LABEL_WIDTH
+    if num_rows < 1 or num_cells < 2 or not (points or marks):  # noqa: PLR2004
+        return []
+    axis = _value_axis(points, marks, num_rows=num_rows, logarithmic=logarithmic)
+    rows = plot(points, width=num_cells, height=num_rows, limit=limit, axis=axis, marks=marks)
+    labels = {axis.row(tick, num_rows): short_number(tick) for tick in axis.ticks}
+    body = [
+        ((f"{labels.get(y, ''):>{LABEL_WIDTH - 2}} ", "dim"), ("┤" if y in labels else "│", "faint"), *row)
+        for y, row in enumerate(rows)
+    ]
+    return [*body, _step_axis(limit, num_cells)]
+
+
+def plot(
+    points: Sequence[PointLike],
+    *,
+    width: int,
+    height: int,
+    limit: int,
+    axis: Axis,
+    marks: Sequence[tuple[int, float]] = (),
+) -> list[Row]:
+    """Return the bare picture of the points, ``width`` cells by ``height`` rows."""
+    columns = _columns(points, width * 2, limit)
+    num_rows = height * 4
+    band = [[0] * width for _ in range(height)]
+    line = [[0] * width for _ in range(height)]
+    before: tuple[int, int, int] | None = None
+    for x, column in enumerate(columns):
+        if column is None:
+            continue
+        top, bottom, smooth = (axis.row(value, num_rows) for value in column)
+        last = before or (top, bottom, smooth)
+        _draw(band, x, min(top, last[1]), max(bottom, last[0]))
+        _draw(line, x, min(smooth, last[2]), max(smooth, last[2]))
+        before = top, bottom, smooth
+    marked = {
+        (axis.row(value, height), min(width - 1, max(0, round(step / limit * (width - 1)))))
+        for step, value in marks
+        if math.isfinite(value)
+    }
+    return [_row(band[y], line[y], {x for row, x in marked if row == y}) for y in range(height)]
+
+
+def trend(points: Sequence[PointLike], *, width: int, height: int, limit: int) -> list[Row]:
+    """Return a small picture of the smoothed line alone, from zero up and without axes."""
+    if not points:
+        return [((" " * width, "text"),)] * height
+    values = [point.smooth for point in points]
+    low, high = min(0.0, *values), max(values)
+    axis = Axis(low=low, high=high if high > low else low + 1, ticks=())
+    smooth = [_Smooth(point.step, point.smooth) for point in points]
+    if height > 1:
+        return plot(smooth, width=width, height=height, limit=limit, axis=axis)
+    cells = [
+        " " if column is None else _BLOCKS[len(_BLOCKS) - 1 - axis.row(column[2], len(_BLOCKS))]
+        for column in _columns(smooth, width, limit)
+    ]
+    return [(("".join(cells), "envelope"),)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Smooth:
+    step: int
+    smooth: float
+
+    @property
+    def low(self) -> float:
+        return self.smooth
+
+    @property
+    def high(self) -> float:
+        return self.smooth
+
+
+def _value_axis(
+    points: Sequence[PointLike], marks: Sequence[tuple[int, float]], *, num_rows: int, logarithmic: bool
+) -> Axis:
+    """Leave the highest two percent of many points to the edge: one spike must not flatten the rest."""
+    highs = sorted(point.high for point in points)
+    values = [value for _, value in marks if math.isfinite(value)]
+    values += [point.low for point in points] + [point.smooth for point in points]
+    values += highs if len(highs) < _MANY else highs[: len(highs) - len(highs) // 50]
+    return axis_of(min(values), max(values), num_ticks=4 if num_rows >= _TALL else 2, logarithmic=logarithmic)
+
+
+def _columns(
+    points: Sequence[PointLike], num_columns: int, limit: int
+) -> list[tuple[float, float, float] | None]:
+    """Return highest, lowest and smoothed value of every dot column, straight lines between points."""
+    columns: list[tuple[float, float, float] | None] = [None] * num_columns
+    last: int | None = None
+    for point in points:
+        x = min(num_columns - 1, round(point.step / limit * (num_columns - 1)))
+        known = columns[x]
+        high, low = (
+            (point.high, point.low)
+            if known is None
+            else (max(known[0], point.high), min(known[1], point.low))
+        )
+        columns[x] = here = (high, low, point.smooth)
+        if last is not None and x > last + 1:
+            there = columns[last]
+            assert there is not None
+            for between in range(last + 1, x):
+                share = (between - last) / (x - last)
+                a, b, c = (start + share * (end - start) for start, end in zip(there, here, strict=True))
+                columns[between] = (a, b, c)
+        last = x
+    return columns
+
+
+def _draw(grid: list[list[int]], x: int, top: int, bottom: int) -> None:
+    for y in range(top, bottom + 1):
+        grid[y >> 2][x >> 1] |= _DOTS[y & 3][x & 1]
+
+
+def _row(band: list[int], line: list[int], marks: set[int]) -> Row:
+    """Join cells of one style into spans; a cell has one colour, and the line goes before the band."""
+    spans: list[Span] = []
+    for x, (dim, bright) in enumerate(zip(band, line, strict=True)):
+        if x in marks:
+            span = ("o", "mark")
+        elif bright:
+            span = (chr(_BRAILLE + bright), "curve")
+        elif dim:
+            span = (chr(_BRAILLE + dim), "envelope")
+        else:
+            span = (" ", "envelope")
+        if spans and spans[-1][1] == span[1]:
+            spans[-1] = (spans[-1][0] + span[0], span[1])
+        else:
+            spans.append(span)
+    return tuple(spans)
+
+
+def _step_axis(limit: int, num_cells: int) -> Row:
+    cells = ["─"] * num_cells
+    num_labels = max(1, min(4, num_cells // 12))
+    for part in range(num_labels + 1):
+        label = short_number(round(limit * part / num_labels))
+        start = min(
+            num_cells - len(label),
+            round(part / num_labels * (num_cells - 1)) - (len(label) // 2 if part else 0),
+        )
+        cells[max(0, start) : max(0, start) + len(label)] = label
+    return ((" " * (LABEL_WIDTH - 1), "dim"), ("└", "faint"), *_dim_labels("".join(cells[:num_cells])))
+
+
+def _dim_labels(text: str) -> Row:
+    spans: list[Span] = []
+    for character in text:
+        style = "faint" if character == "─" else "dim"
+        if spans and spans[-1][1] == style:
+            spans[-1] = (spans[-1][0] + character, style)
+        else:
+            spans.append((character, style))
+    return tuple(spans)
