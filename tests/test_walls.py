@@ -70,12 +70,13 @@ def _rooms(parent: str) -> list[str]:
     return sorted({f"{parent}.{path.stem}" for path in found if path.stem != "__init__"})
 
 
-ENGINE_ROOMS = _rooms("engine")
+ENGINE_ROOMS = [room for room in _rooms("engine") if room != "engine.worker"]
+"""All but the one where torch is at home."""
 SCREEN_ROOMS = _rooms("tui")
 
 
 def test_the_rooms_are_found() -> None:
-    assert {"engine.specs", "engine.plan", "engine.worker", "engine.stages"} <= set(ENGINE_ROOMS)
+    assert {"engine.specs", "engine.plan", "engine.supervise", "engine.stages"} <= set(ENGINE_ROOMS)
     assert "tui.monitor" in SCREEN_ROOMS
 
 
@@ -142,11 +143,21 @@ def test_the_help_of_a_command_loads_neither_the_stack_nor_the_screen(command: s
 
 
 @pytest.mark.train
-def test_what_is_deferred_still_loads_when_it_is_needed() -> None:
-    """A wall that keeps the stack out for ever would pass every test above."""
-    from ftwiz.engine.stages import STAGES
+def test_the_worker_knows_the_stack_and_not_the_full_screen() -> None:
+    loaded = _loaded_by(f"import {', '.join(_modules('engine.worker'))}")
+    assert {"torch", "transformers"} <= loaded
+    assert not loaded & {"textual", "questionary"}
 
-    names = [stage.__name__ for stage in STAGES]
-    assert names
-    loaded = _loaded_by("import trl; from trl import SFTTrainer")
+
+@pytest.mark.train
+def test_what_a_stage_defers_still_loads_when_it_is_needed() -> None:
+    """A wall that keeps the stack out for ever would pass every other test here."""
+    loaded = _loaded_by(
+        "from ftwiz.engine.stages import STAGES; STAGES[0].check_arguments({'use_cpu': True, 'bf16': False})"
+    )
     assert {"torch", "transformers", "trl"} <= loaded
+
+
+def test_starting_a_supervisor_does_not_load_the_stack() -> None:
+    loaded = _loaded_by("import ftwiz.engine.supervise, ftwiz.engine.supervise.__main__")
+    assert not loaded & (STACK | SCREEN)
