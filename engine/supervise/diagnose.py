@@ -203,7 +203,7 @@ def _by_exit(evidence: Evidence) -> Diagnosis | None:
             cause="rank_died",
             message=f"rank {evidence.vanished_rank} died without a word",
             evidence=evidence.failed_rank,
-            advice=f"{_FROM_OUTSIDE}; or it crashed: ftwiz logs {evidence.run_id} --rank {evidence.vanished_rank}",
+            advice=f"{_FROM_OUTSIDE}; see ftwiz logs {evidence.run_id} --rank {evidence.vanished_rank}",
         )
     return None
 

@@ -64,9 +64,10 @@ def supervise_here(run: RunFolder, *, resume_from: str | None = None) -> RunReco
         BadInput: As ``start``.
         Refused: As ``start``.
     """
-    start(run, resume_from=resume_from, foreground=True)
-    with _stop_on_signals(run):
+    with _stop_signals() as interrupts:
+        start(run, resume_from=resume_from, foreground=True)
         while not (record := status(run)).state.is_over:
+            _pass_on(run, interrupts)
             time.sleep(FOREGROUND_POLL_SECONDS)
     return record
 
@@ -82,7 +83,7 @@ def request_stop(run: RunFolder, *, now: bool = False) -> None:
     if record.state is RunState.CREATED or (record.state.is_over and not left):
         raise Refused(f"{run.id} is not running: it is {record.state}")
     try:
-        if now or not run.stop_request.exists():
+        if now or not run.stop_request.exists():  # a plain request does not take back an urgent one
             write_atomically(run.stop_request, f"{STOP_NOW if now else ''}\n")
     except OSError as error:
         raise Refused(f"{run.stop_request}: cannot be written: {error.strerror}") from error
@@ -99,13 +100,22 @@ def resume(run: RunFolder) -> str | None:
     Raises:
         Refused: The run is alive or has finished.
     """
+    refuse_to_resume(run)
+    newest = checkpoints.newest_whole(run.checkpoints)
+    start(run, resume_from=newest.name if newest else None)
+    return newest.name if newest else None
+
+
+def refuse_to_resume(run: RunFolder) -> None:
+    """Make sure that a run can be started again.
+
+    Raises:
+        Refused: It is alive or has finished.
+    """
     record = status(run)
     _refuse_if_alive(run, record)
     if record.state is RunState.FINISHED:
         raise Refused(f"{run.id} has finished: there is nothing to resume")
-    newest = checkpoints.newest_whole(run.checkpoints)
-    start(run, resume_from=newest.name if newest else None)
-    return newest.name if newest else None
 
 
 def status(run: RunFolder) -> RunRecord:
@@ -252,22 +262,27 @@ def _last_words(run: RunFolder, told_before: int) -> str:
 
 
 @contextlib.contextmanager
-def _stop_on_signals(run: RunFolder) -> Iterator[None]:
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect the signals that ask for a stop, from before the launch until after the end."""
     assert threading.current_thread() is threading.main_thread()
-    interrupts = 0
+    taken: list[int] = []
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupts
-        interrupts += number == signal.SIGINT
-        with contextlib.suppress(Refused, BadInput):
-            request_stop(run, now=interrupts > 1)
+        taken.append(number)
 
     before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {
         number: signal.signal(number, on_signal) for number in _SIGNALS_OF_THE_FOREGROUND
     }
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        yield
+        yield taken
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _pass_on(run: RunFolder, taken: list[int]) -> None:
+    if not taken:
+        return
+    with contextlib.suppress(Refused):  # it has just ended by itself
+        request_stop(run, now=taken.count(signal.SIGINT) > 1)

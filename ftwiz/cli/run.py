@@ -1,0 +1,103 @@
+"""The commands that start something: run and resume."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .follow import Follow, follow_options, launch, say
+
+if TYPE_CHECKING:
+    from ..engine.job import LoadedJob
+    from ..engine.prepare import Prepared
+
+
+@click.command()
+@click.argument("job", metavar="[JOB.yaml]", required=False, type=click.Path(path_type=Path))
+@click.option("--preset", metavar="NAME", help="Run a preset instead of a file; see `ftwiz presets`.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value of the job.")
+@click.option("--name", help="Name of the run; the file's name when absent.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and every file, write nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before code that comes with the model is run.")
+@follow_options
+def run(
+    job: Path | None,
+    *,
+    preset: str | None,
+    overrides: tuple[str, ...],
+    name: str | None,
+    dry_run: bool,
+    yes: bool,
+    **follow: bool,
+) -> int:
+    """Plan a job, write its run folder, launch it and follow it.
+
+    Leaving (Ctrl-C) does not end the training. Exit codes: 0 finished, 1 failed, 75 stopped with a
+    checkpoint to go on from.
+    """
+    from ..engine.hardware import detect
+    from ..engine.prepare import check_stack, prepare, write
+    from ..engine.rundir import runs_root
+
+    how = Follow(**follow)
+    loaded = _load(job, preset, (*overrides, *([f"run.name={name}"] if name else [])))
+    prepared = prepare(loaded, detect())
+    if dry_run:
+        _show(prepared, as_json=how.as_json)
+        return 0
+    check_stack()
+    if loaded.job.model.trust_remote_code and not yes and sys.stdin.isatty():
+        click.confirm(
+            f"Run Python code that comes with {loaded.job.model.name_or_path}?", abort=True, err=True
+        )
+    return launch(write(prepared, runs_root(os.environ)), how)
+
+
+@click.command()
+@click.argument("run", metavar="[RUN]", required=False)
+@follow_options
+def resume(run: str | None, **follow: bool) -> int:
+    """Go on from the newest whole checkpoint; of the newest run when none is named."""
+    from ..engine.checkpoints import look
+    from ..engine.prepare import check_stack
+    from ..engine.rundir import find, runs_root
+    from ..engine.supervise import refuse_to_resume
+
+    how = Follow(**follow)
+    folder = find(runs_root(os.environ), run)
+    refuse_to_resume(folder)
+    check_stack()
+    found = look(folder.checkpoints)
+    say(f"{path.name} is passed over: {reason}" for path, reason in found.skipped)
+    name = found.newest.name if found.newest else None
+    say(
+        [
+            f"{folder.id} goes on from {name}"
+            if name
+            else f"{folder.id} has no whole checkpoint: from the start"
+        ]
+    )
+    return launch(folder, how, resume_from=name)
+
+
+def _load(job: Path | None, preset: str | None, overrides: tuple[str, ...]) -> "LoadedJob":
+    from ..engine.job import load_job, load_preset
+
+    if (job is None) == (preset is None):
+        raise click.UsageError("give a job file or --preset NAME")
+    if preset is not None:
+        return load_preset(preset, overrides)
+    assert job is not None
+    return load_job(job, overrides=overrides)
+
+
+def _show(prepared: "Prepared", *, as_json: bool) -> None:
+    from .show import files_text, plan_text
+
+    if as_json:
+        click.echo(prepared.files["plan.json"], nl=False)
+        return
+    click.echo(plan_text(prepared))
+    click.echo("\n" + files_text(prepared), nl=False)
