@@ -23,7 +23,7 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
 
 
-def eventually(condition: Callable[[], bool], seconds: float) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether the condition comes true within the time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -68,7 +68,7 @@ class Terminal:
 
     def wait_for(self, pattern: str, *, seconds: float = 30) -> str:
         """Wait until the screen shows the regular expression, and return the screen."""
-        found = eventually(lambda: re.search(pattern, self.screen()) is not None, seconds)
+        found = wait_until(lambda: re.search(pattern, self.screen()) is not None, seconds)
         assert found, f"{pattern!r} did not appear in {seconds:.0f} s; the screen:\n{self.screen()}"
         return self.screen()
 
@@ -135,7 +135,7 @@ class SshServer:
                 stdout=log,
                 stderr=log,
             )
-        listening = eventually(lambda: _answers(self.port) or self._process.poll() is not None, 15)
+        listening = wait_until(lambda: _answers(self.port) or self._process.poll() is not None, 15)
         assert listening, (folder / "sshd.log").read_text()
         assert self._process.poll() is None, (folder / "sshd.log").read_text()
 
@@ -199,6 +199,12 @@ def ssh_server(tmp_path: Path, home: Path, require: Require) -> Iterator[SshServ
     server = SshServer(sshd, folder, environment)
     yield server
     server.close()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool], float], bool]:
+    """``eventually(condition, seconds)``: whether the condition comes true within the time."""
+    return wait_until
 
 
 @pytest.fixture
