@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .follow import Follow, follow_options, launch, say
+from ..engine.errors import ExitCode
+from .follow import Follow, follow_options, say, start_and_follow
 
 if TYPE_CHECKING:
     from ..engine.job import LoadedJob
-    from ..engine.prepare import Prepared
 
 
 @click.command()
@@ -37,22 +37,30 @@ def run(
     Leaving (Ctrl-C) does not end the training. Exit codes: 0 finished, 1 failed, 75 stopped with a
     checkpoint to go on from.
     """
+    how = Follow(**follow)
+    loaded = _load(job, preset, (*overrides, *([f"run.name={name}"] if name else [])))
+    if dry_run:
+        _show(loaded, as_json=how.as_json)
+        return ExitCode.OK
+    model = loaded.job.model
+    if model.trust_remote_code and not yes and sys.stdin.isatty():
+        click.confirm(f"Run Python code that comes with {model.name_or_path!r}?", abort=True, err=True)
+    return launch(loaded, how)
+
+
+def launch(loaded: "LoadedJob", how: Follow | None = None) -> int:
+    """Plan a job, write its run folder, start it and follow it; return the exit code of the command.
+
+    Raises:
+        FtwizError: The job, the model or the data is wrong, or the machine refuses.
+    """
     from ..engine.hardware import detect
     from ..engine.prepare import check_stack, prepare, write
     from ..engine.rundir import runs_root
 
-    how = Follow(**follow)
-    loaded = _load(job, preset, (*overrides, *([f"run.name={name}"] if name else [])))
     prepared = prepare(loaded, detect())
-    if dry_run:
-        _show(prepared, as_json=how.as_json)
-        return 0
     check_stack()
-    if loaded.job.model.trust_remote_code and not yes and sys.stdin.isatty():
-        click.confirm(
-            f"Run Python code that comes with {loaded.job.model.name_or_path}?", abort=True, err=True
-        )
-    return launch(write(prepared, runs_root(os.environ)), how)
+    return start_and_follow(write(prepared, runs_root(os.environ)), how or Follow())
 
 
 @click.command()
@@ -72,14 +80,8 @@ def resume(run: str | None, **follow: bool) -> int:
     found = look(folder.checkpoints)
     say(f"{path.name} is passed over: {reason}" for path, reason in found.skipped)
     name = found.newest.name if found.newest else None
-    say(
-        [
-            f"{folder.id} goes on from {name}"
-            if name
-            else f"{folder.id} has no whole checkpoint: from the start"
-        ]
-    )
-    return launch(folder, how, resume_from=name)
+    say([f"{folder.id} goes on from {name or 'the beginning: it has no whole checkpoint'}"])
+    return start_and_follow(folder, how, resume_from=name)
 
 
 def _load(job: Path | None, preset: str | None, overrides: tuple[str, ...]) -> "LoadedJob":
@@ -93,9 +95,12 @@ def _load(job: Path | None, preset: str | None, overrides: tuple[str, ...]) -> "
     return load_job(job, overrides=overrides)
 
 
-def _show(prepared: "Prepared", *, as_json: bool) -> None:
+def _show(loaded: "LoadedJob", *, as_json: bool) -> None:
+    from ..engine.hardware import detect
+    from ..engine.prepare import prepare
     from .show import files_text, plan_text
 
+    prepared = prepare(loaded, detect())
     if as_json:
         click.echo(prepared.files["plan.json"], nl=False)
         return
