@@ -81,6 +81,14 @@ def number(value: float | None, *, digits: int = 4) -> str:
     return f"{value:,.{max(0, digits - 1 - exponent)}f}"
 
 
+def rate(value: float | None) -> str:
+    """Return a learning rate: always with an exponent, so that two are compared at a glance."""
+    if value is None or not math.isfinite(value) or value == 0:
+        return number(value)
+    mantissa, power = f"{value:.2e}".split("e")
+    return f"{mantissa}e{int(power)}"
+
+
 def count(value: float | None) -> str:
     """Return a count with thousands set apart."""
     return NOT_AVAILABLE if value is None or not math.isfinite(value) else f"{value:,.0f}"

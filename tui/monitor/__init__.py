@@ -21,12 +21,28 @@ def run_monitor(run: RunFolder, *, readonly: bool = False) -> int:
     Raises:
         FtwizError: The run folder cannot be read.
     """
+    failure = show(run, readonly=readonly)
+    if failure:
+        return failure
+    record = supervise.status(run)
+    return int(supervise.exit_code(record)) if record.state.is_over else int(ExitCode.OK)
+
+
+def show(run: RunFolder, *, readonly: bool = False, until_done: bool = False) -> int:
+    """Show a run until the user leaves, or with ``until_done`` until it is over.
+
+    Returns:
+        0, or 1 when the screen failed, whatever became of the run.
+
+    Raises:
+        FtwizError: The run folder cannot be read.
+    """
     from .app import Monitor  # noqa: PLC0415 - textual: plain output and --json do without
     from .reader import Reader  # noqa: PLC0415
 
     reader = Reader(run, readonly=readonly)
     stop = None if readonly else lambda now: supervise.request_stop(run, now=now)
-    app = Monitor(reader, stop=stop)
+    app = Monitor(reader, stop=stop, until_done=until_done)
     # A viewer whose terminal hangs up has no reason to live, whatever it was started under.
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
@@ -37,8 +53,6 @@ def run_monitor(run: RunFolder, *, readonly: bool = False) -> int:
         raise app.failure
     if app.return_code:
         return app.return_code
-    record = supervise.status(run)
-    if record.state.is_over:
-        return int(supervise.exit_code(record))
-    sys.stderr.write(f"detached from {run.id}; training goes on\nback to it: ftwiz watch {run.id}\n")
+    if not supervise.status(run).state.is_over:
+        sys.stderr.write(f"left {run.id}; it goes on\nback to it: ftwiz watch {run.id}\n")
     return int(ExitCode.OK)

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from ...engine.errors import FtwizError
+from ..text import safe
 from ..widgets.lines import Panel
 from ..widgets.theme import THEME
 from . import panels
@@ -33,6 +34,7 @@ class Monitor(App[int]):
     Args:
         reader: Where frames come from; a test without one calls ``show``.
         stop: Asks the run to stop; ``True`` for at once. ``None`` for a viewer that may not.
+        until_done: Leave when the run is over.
     """
 
     CSS_PATH = [  # noqa: RUF012 - textual declares it as an instance variable
@@ -60,11 +62,18 @@ class Monitor(App[int]):
             super().__init__()
             self.news = news
 
-    def __init__(self, reader: Reader | None = None, *, stop: Callable[[bool], None] | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader | None = None,
+        *,
+        stop: Callable[[bool], None] | None = None,
+        until_done: bool = False,
+    ) -> None:
         super().__init__()
         self.register_theme(THEME)
         self.theme = THEME.name
         self._stop = stop
+        self._until_done = until_done
         self._frame: Frame | None = None
         self._paused = False
         self._logarithmic = False
@@ -113,8 +122,11 @@ class Monitor(App[int]):
         if isinstance(message.news, Exception):
             self.failure = message.news
             self.exit(return_code=1)
-        elif not self._paused:
+            return
+        if not self._paused:
             self.show(message.news)
+        if self._until_done and message.news.record.state.is_over:
+            self.exit(0)
 
     def action_detach(self) -> None:
         """Leave; the run does not notice."""
@@ -161,7 +173,7 @@ class Monitor(App[int]):
         try:
             self._stop(choice == "now")
         except FtwizError as error:
-            self.notify(error.message, severity="error", markup=False)
+            self.notify(safe(error.message), severity="error", markup=False)
 
     def _redraw(self) -> None:
         if self._frame is None:

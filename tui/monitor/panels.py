@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from ...engine.specs.machine import DeviceReading, HostReading
 from ...engine.specs.run import RunState
-from ..text import clock, count, duration, fit, number, safe, shorten, size, width_of
+from ..text import clock, count, duration, fit, number, rate, safe, shorten, size, width_of
 from ..widgets.chart import line_chart, step_limit, trend
 from ..widgets.lines import Row, Span, cut, heading, row_width
 from .history import Curve
@@ -136,7 +136,7 @@ def speed(frame: Frame, width: int, height: int) -> list[Row]:
     latest = view.latest
     metrics: Sequence[tuple[str, str, Curve]] = (
         ("tokens/s", count(latest.tokens_per_second if latest else None), view.speed),
-        ("learning rate", number(latest.learning_rate if latest else None, digits=3), view.learning_rate),
+        ("learning rate", rate(latest.learning_rate if latest else None), view.learning_rate),
         ("grad norm", number(latest.grad_norm if latest else None, digits=3), view.grad_norm),
     )
     limit = _limit(frame)

@@ -60,6 +60,10 @@ class Reader:
         """Whether there are more events to be read at once."""
         return self._events.behind
 
+    def status(self) -> RunRecord:
+        """Return the run's record as it stands."""
+        return self._status(self._run)
+
     def read(self) -> Frame:
         """Read what is new, a bounded piece of it, and return the picture of now."""
         record = self._status(self._run)  # before the events: once it says over, the events are complete

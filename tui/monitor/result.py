@@ -4,7 +4,7 @@ from ...engine.specs.run import RunState
 from ..text import duration, number, percent, safe
 from ..widgets.lines import Row, Span, heading
 from .samples import paragraph
-from .view import Frame
+from .view import Frame, next_command
 
 _HEADINGS = {
     RunState.FINISHED: ("finished", "good"),
@@ -12,16 +12,6 @@ _HEADINGS = {
     RunState.FAILED: ("failed", "error"),
     RunState.LOST: ("lost", "error"),
 }
-
-
-def next_command(frame: Frame) -> str | None:
-    """Return the command that goes on from here, if there is one."""
-    record = frame.record
-    if record.diagnosis is not None and record.diagnosis.command:
-        return record.diagnosis.command
-    if record.state in {RunState.STOPPED, RunState.FAILED, RunState.LOST}:
-        return f"ftwiz resume {record.id}" if frame.view.checkpoints else f"ftwiz logs {record.id}"
-    return None
 
 
 def result(frame: Frame, width: int, height: int) -> list[Row]:

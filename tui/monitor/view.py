@@ -20,7 +20,7 @@ from ...engine.specs.events import (
     StateEvent,
     StepEvent,
 )
-from ...engine.specs.run import RunRecord
+from ...engine.specs.run import RunRecord, RunState
 from ..text import number, percent, size
 from .history import EMPTY, Curve, Series
 
@@ -81,6 +81,8 @@ class RunView:
     """First step of the attempt whose loss was NaN or infinite."""
     end: EndEvent | None = None
     devices: DevicesEvent | None = None
+    last_t: float | None = None
+    """Time of the newest event."""
 
     @property
     def exact_match(self) -> tuple[float | None, float | None]:
@@ -140,7 +142,20 @@ class Frame:
     @property
     def elapsed_seconds(self) -> float:
         """Time that all attempts together took."""
-        return sum((attempt.ended_at or self.now) - attempt.started_at for attempt in self.record.attempts)
+        now = (self.view.last_t or self.now) if self.record.state.is_over else self.now
+        return sum(
+            max(0.0, (attempt.ended_at or now) - attempt.started_at) for attempt in self.record.attempts
+        )
+
+
+def next_command(frame: Frame) -> str | None:
+    """Return the command that goes on from here, if there is one."""
+    record = frame.record
+    if record.diagnosis is not None and record.diagnosis.command:
+        return record.diagnosis.command
+    if record.state in {RunState.STOPPED, RunState.FAILED, RunState.LOST}:
+        return f"ftwiz resume {record.id}" if record.resumable_from else f"ftwiz logs {record.id}"
+    return None
 
 
 @dataclass(slots=True)
@@ -175,10 +190,23 @@ class History:
         self._broken_step: int | None = None
         self._end: EndEvent | None = None
         self._devices: DevicesEvent | None = None
+        self._last_t: float | None = None
+        self._num_lines = 0
+
+    @property
+    def num_lines(self) -> int:
+        """Lines told so far, also those that are no longer kept."""
+        return self._num_lines
+
+    @property
+    def newest_line(self) -> Line:
+        """The line told last."""
+        return self._lines[-1]
 
     def feed(self, events: Iterable[Event]) -> "History":
         """Take events in the order of the log; returns itself."""
         for event in events:
+            self._last_t = event.t
             self._take(event)
         return self
 
@@ -201,6 +229,7 @@ class History:
             broken_step=self._broken_step,
             end=self._end,
             devices=self._devices,
+            last_t=self._last_t,
         )
 
     @singledispatchmethod
@@ -302,4 +331,5 @@ class History:
                 )
 
     def _say(self, t: float, level: str, label: str, text: str) -> None:
+        self._num_lines += 1
         self._lines.append(Line(t=t, level=level, label=label, text=text))
