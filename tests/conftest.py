@@ -76,7 +76,7 @@ def clean_environment(home: Path) -> dict[str, str]:
     }
 
 
-def _require(condition: bool, reason: str) -> None:  # noqa: FBT001 - reads as a sentence
+def _require(condition: bool, reason: str) -> None:
     if not condition and IN_CI:
         pytest.fail(reason)
     if not condition:
