@@ -1,0 +1,248 @@
+"""The full-screen wizard: a form, the job file that it makes, and nothing written before the end."""
+
+import asyncio
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.events import Resize
+from textual.widgets import Button, Input, Static
+
+from ...engine.job import LoadedJob
+from ...engine.specs.job import DEMO_MODEL
+from ...engine.specs.machine import Machine
+from ..text import safe
+from ..widgets.theme import THEME
+from . import panels
+from .check import Checker, Review
+from .dialogs import HelpDialog, SaveDialog, keys_line
+from .fields import Choice, TextField
+from .save import WizardResult, completions, free_path
+from .state import FIELDS, METHODS, QUESTIONS, Draft, Field
+
+START = "start"
+WIDE = 110
+"""Columns from which the job file stands beside the form."""
+_START_HELP = (
+    "Start training",
+    (
+        "Writes these answers into a job file, plans the run for this machine and starts it. "
+        "Training goes on when you leave the screen or lose the connection. "
+        "Change an answer first with Tab, the arrow keys or c."
+    ),
+)
+
+TALL = 34
+"""Rows from which the form is never longer than the screen."""
+
+
+class WizardApp(App[WizardResult]):
+    """Asks for model, data, method and name; returns what was written, or None.
+
+    Args:
+        machine: What was detected.
+        preset: The answers to begin with.
+    """
+
+    CSS_PATH: ClassVar = ["wizard.tcss"]
+    ENABLE_COMMAND_PALETTE = False
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]  # noqa: RUF012 - as Textual declares it
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012 - as Textual declares it
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "go(1)", show=False),
+        Binding("up", "go(-1)", show=False),
+        Binding("escape,ctrl+b", "go(-1)", show=False),
+        Binding("c", "customise", show=False),
+        Binding("f1", "help", show=False),
+        Binding("question_mark", "help", show=False),
+        Binding("f2", "finish(True)", show=False),
+        Binding("f3", "file", show=False),
+        Binding("ctrl+s", "finish(False)", show=False),
+        Binding("q,ctrl+q,ctrl+c", "quit", show=False),
+    ]
+
+    def __init__(self, machine: Machine, preset: LoadedJob) -> None:
+        super().__init__()
+        self._machine = machine
+        self._checker = Checker(machine, preset)
+        self.draft = Draft(answers=self._checker.first_answers(), at=len(FIELDS))
+        self.review = Review()
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Let the style sheet use the theme's own colours before the theme is set."""
+        return THEME.variables
+
+    def compose(self) -> ComposeResult:
+        """Lay out the form; the style sheet decides where the job file stands."""
+        answers = self.draft.answers
+        yield Static(panels.header(self._machine), id="header")
+        with Horizontal(id="body"):
+            with Vertical(id="form"):
+                with VerticalScroll(can_focus=False):
+                    yield from self._row("model", TextField(answers.model, id="model", complete=_models))
+                    yield from self._row("data", TextField(answers.data, id="data", complete=completions))
+                    yield from self._row("method", Choice(METHODS, answers.method, id="method"))
+                    yield from self._row("name", TextField(answers.name, id="name"))
+                    with Horizontal(classes="row"):
+                        yield Static("Plan", classes="label")
+                        yield Static(id="plan")
+                with Horizontal(classes="row"):
+                    yield Static(classes="label")
+                    yield Button("Start training", id=START, compact=True)
+            with Vertical(id="side"):
+                yield Static(id="command")
+                yield VerticalScroll(Static(id="file"), can_focus=False)
+        yield Static(id="keys")
+
+    def _row(self, field: Field, widget: TextField | Choice) -> ComposeResult:
+        with Horizontal(classes="row"):
+            yield Static(QUESTIONS[field].title, classes="label")
+            yield widget
+        yield Static(id=f"{field}-note", classes="note")
+
+    def on_mount(self) -> None:
+        """Begin at the end: what is there already can be started with one key."""
+        self.register_theme(THEME)
+        self.theme = THEME.name
+        self.query_one(f"#{START}").focus()
+        self._check()
+
+    @on(Input.Changed, "#form Input")
+    def text_changed(self, event: Input.Changed) -> None:
+        """Take what was typed."""
+        self._answer(_field(event.input.id), event.value)
+
+    @on(Choice.Changed)
+    def choice_changed(self, event: Choice.Changed) -> None:
+        """Take what was chosen."""
+        self._answer(_field(event.choice.id), event.choice.value)
+
+    @on(Input.Submitted, "#form Input")
+    @on(Choice.Accepted)
+    def accepted(self) -> None:
+        """Enter goes on to the next question, and behind the last to the start."""
+        self.action_go(1)
+
+    @on(Button.Pressed, f"#{START}")
+    def start(self) -> None:
+        """Write and launch."""
+        self.action_finish(launch=True)
+
+    def on_descendant_focus(self) -> None:
+        """Show the keys that work there."""
+        self._follow_focus()
+        self._show_keys()
+
+    def on_resize(self, _event: Resize) -> None:
+        """A wide screen shows the job file anyway."""
+        self.default_screen.remove_class("-file")
+        self._show()
+
+    def action_go(self, by: int) -> None:
+        """Go to a neighbour question."""
+        if len(self.screen_stack) > 1:
+            return
+        self._follow_focus()
+        self.draft = self.draft.forward() if by > 0 else self.draft.back()
+        self._focus(self.draft.field or START)
+
+    def action_customise(self) -> None:
+        """Go to the first question."""
+        self._focus(FIELDS[0])
+
+    def action_file(self) -> None:
+        """Show the job file in place of the form, or the form again."""
+        self.default_screen.toggle_class("-file")
+
+    def action_help(self) -> None:
+        """Explain the field that has the focus."""
+        if len(self.screen_stack) > 1:
+            return
+        field = self._follow_focus()
+        title, text = _START_HELP if field is None else (QUESTIONS[field].title, QUESTIONS[field].help)
+        self.push_screen(HelpDialog(title, text))
+
+    def action_finish(self, launch: bool) -> None:  # noqa: FBT001 - Textual's actions take positional values
+        """Ask for the path, write the job and leave; with a problem go there instead."""
+        if len(self.screen_stack) == 1:
+            self.run_worker(self._finish(launch=launch), group="finish", exclusive=True)
+
+    async def action_quit(self) -> None:
+        """Leave; nothing was written."""
+        self.exit(None)
+
+    async def _finish(self, *, launch: bool) -> None:
+        await self._look()
+        review = self.review
+        if review.problems:
+            self._focus(next(field for field in FIELDS if field in review.problems))
+        elif review.job is None or (launch and not review.is_ready):
+            self.bell()
+        else:
+            default = Path(free_path(self.draft.answers.name, Path.cwd()).name)
+            path = await self.push_screen_wait(SaveDialog(review.job, default, launch=launch))
+            if path is not None:
+                self.exit(WizardResult(job=review.job, path=path, launch=launch))
+
+    def _answer(self, field: Field, value: str) -> None:
+        self.draft = self.draft.answer(field, value)
+        name = self.query_one("#name", TextField)
+        if name.value != self.draft.answers.name:
+            with name.prevent(Input.Changed):
+                name.value = self.draft.answers.name
+        self._check()
+
+    def _check(self) -> None:
+        self.run_worker(self._look(), group="check", exclusive=True)
+
+    async def _look(self) -> None:
+        """Check the answers beside the screen, which stays responsive; an overtaken check is dropped."""
+        self.review = await asyncio.to_thread(self._checker.check, self.draft.answers)
+        self._show()
+
+    def _show(self) -> None:
+        answers, review = self.draft.answers, self.review
+        width = max(20, self.query_one("#data-note").size.width)
+        for field in FIELDS:
+            note = self.query_one(f"#{field}-note", Static)
+            problem = review.problems.get(field)
+            note.set_class(problem is not None, "problem")
+            note.update(Content(safe(problem)) if problem else panels.note(field, answers, review, width))
+        self.query_one("#plan", Static).update(panels.plan(review))
+        self.query_one("#file", Static).update(panels.job_file(review))
+        path = free_path(answers.name, Path.cwd()).name if review.job else "JOB.yaml"
+        self.query_one("#command", Static).update(panels.command(path))
+        self.query_one(f"#{START}", Button).set_class(not review.is_ready, "-not-ready")
+        self._show_keys()
+
+    def _show_keys(self) -> None:
+        is_wide = self.size.width >= WIDE
+        self.query_one("#keys", Static).update(keys_line(panels.keys(self.draft.field, is_wide=is_wide)))
+
+    def _follow_focus(self) -> Field | None:
+        """Be at the question that has the focus, however it came there; None is the start."""
+        focused = self.default_screen.focused
+        if focused is not None:
+            name = focused.id or START
+            self.draft = panels.at(self.draft, FIELDS.index(name) if name in FIELDS else len(FIELDS))
+        return self.draft.field
+
+    def _focus(self, target: str) -> None:
+        self.default_screen.remove_class("-file")
+        self.default_screen.set_focus(self.query_one(f"#{target}"))
+
+
+def _field(widget_id: str | None) -> Field:
+    return next(field for field in FIELDS if field == widget_id)
+
+
+def _models(text: str) -> list[str]:
+    """Complete folders and the demo's name; a hub id is not known here."""
+    if not text:
+        return []
+    demo = [DEMO_MODEL] if DEMO_MODEL.startswith(text) else []
+    return demo + [path for path in completions(text, files=()) if path.endswith("/")]
