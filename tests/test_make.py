@@ -51,6 +51,20 @@ def test_help_lists_the_targets(checkout: Path) -> None:
     assert all(f"make {target}" in listed for target in ("demo", "check", "fix", "bench", "clean"))
 
 
+def test_no_python_at_all_is_one_line(checkout: Path) -> None:
+    done = _run("make", "check", "PYTHON=", cwd=checkout)
+    assert done.returncode != 0
+    assert done.stderr.startswith("make: no Python 3.11 or newer found: install one, or say where it is")
+
+
+def test_an_installation_that_is_done_is_not_done_again(checkout: Path) -> None:
+    (checkout / ".venv").mkdir()
+    for part in ("train", "dev"):
+        (checkout / ".venv" / f".installed-{part}").touch()
+    done = _run("make", "--question", ".venv/.installed-train", ".venv/.installed-dev", cwd=checkout)
+    assert done.returncode == 0
+
+
 def test_an_unknown_python_is_named(checkout: Path) -> None:
     done = _run("make", "check", "PYTHON=python9.9", cwd=checkout)
     assert done.returncode != 0
