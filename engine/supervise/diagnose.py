@@ -12,6 +12,8 @@ from ..specs.run import Diagnosis
 from .evidence import Evidence, Killed
 from .policy import describe_exit, signal_name
 
+UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
@@ -234,7 +236,7 @@ def _unknown(evidence: Evidence) -> Diagnosis:
     last_line = evidence.lines[-1] if evidence.lines else "the logs are empty"
     message = next(iter(evidence.errors), None) or f"the launcher {describe_exit(evidence.launcher_code)}"
     return Diagnosis(
-        cause="unknown",
+        cause=UNKNOWN,
         message=message,
         evidence=(last_error or last_line).strip(),
         advice=f"read the logs: ftwiz logs {evidence.run_id}",

@@ -20,7 +20,7 @@ from ..specs.events import AlertEvent, Event, StateEvent
 from ..specs.run import Attempt, Diagnosis, RunRecord, RunState
 from ..telemetry import EventLog
 from . import policy, process
-from .diagnose import diagnose
+from .diagnose import UNKNOWN, diagnose
 from .evidence import LogMarks, gather, newest_checkpoint, oom_kills
 from .launch import Launch, environment, marker_of, spawn
 from .sampler import Sampler
@@ -150,16 +150,15 @@ class Supervisor:
         forced = policy.deadline(facts)
         if forced is None or facts.now < forced.terminate_at:
             return
-        if facts.now >= forced.kill_at:
-            self._signal_all(signal.SIGKILL)
-        elif not self._terminated:
-            _say(f"{forced.why}: ending {len(self._watch.members())} processes")
-            self._signal_all(signal.SIGTERM)
-        self._terminated = True
-
-    def _signal_all(self, number: signal.Signals) -> None:
-        for identity in self._watch.members():
+        number = signal.SIGKILL if facts.now >= forced.kill_at else signal.SIGTERM
+        if number is signal.SIGTERM and self._terminated:
+            return
+        members = self._watch.members()
+        if members and not self._terminated:
+            _say(f"{forced.why}: ending {len(members)} processes")
+        for identity in members:
             process.send(identity, number)
+        self._terminated = True
 
     def _request_stop_of_worker(self) -> None:
         try:
@@ -171,10 +170,12 @@ class Supervisor:
         self._watch.close()
         facts = self._watch.facts()
         state, reason = policy.verdict(facts)
-        if left := self._watch.members():
-            reason += f"; process {left[0].pid} cannot be killed"
         newest = newest_checkpoint(self._run)
         diagnosis = self._diagnose(newest) if state is RunState.FAILED else None
+        if diagnosis is not None and diagnosis.cause != UNKNOWN:
+            reason = diagnosis.message
+        if left := self._watch.members():
+            reason += f"; process {left[0].pid} cannot be killed"
         self._change_attempt(ended_at=time.time())
         self._record = replace(self._record, diagnosis=diagnosis, resumable_from=newest)
         if diagnosis is not None:

@@ -140,7 +140,7 @@ def _way_back(run: RunFolder) -> list[str]:
 
 def _next(run: RunFolder, record: RunRecord) -> list[str]:
     if record.state is RunState.FINISHED:
-        return [f"  folder    {run.path}"]
+        return []
     if record.resumable_from and record.state is not RunState.FAILED:
         return [f"  go on     ftwiz resume {run.id}  (from {record.resumable_from})"]
     return [f"  logs      ftwiz logs {run.id}"]
