@@ -186,7 +186,7 @@ class _Builder:
         frame = self._open[-1]
         frame.size += size
         if max(frame.size, self._num_values) > MAX_VALUES:
-            raise self.problem(line, f"more than {MAX_VALUES:,} values")
+            raise self.problem(line, f"more than {MAX_VALUES:,} values, those of aliases included")
         if not frame.is_mapping:
             frame.items.append(node)
         elif frame.key is None:

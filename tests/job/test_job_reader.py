@@ -158,12 +158,13 @@ def bomb(levels: int) -> str:
     ids=lambda text: text[:12].encode().hex()[:12] + str(len(text)),
 )
 def test_bombs_are_refused_in_little_time_and_memory(refusal_of_text: Refuse, text: str) -> None:
-    tracemalloc.start()
     started = time.process_time()
     refusal_of_text(text)
-    seconds, (_, peak_bytes) = time.process_time() - started, tracemalloc.get_traced_memory()
+    assert time.process_time() - started < 1
+    tracemalloc.start()
+    refusal_of_text(text)
+    _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 4, "one second, times what tracing costs"
     assert peak_bytes < 100 << 20
 
 
