@@ -26,7 +26,7 @@ VERBS = {
     "stop": Verb("runs", "Save a checkpoint and stop a run."),
     "resume": Verb("run", "Go on from the newest whole checkpoint."),
     "plan": Verb("plan", "Show the plan of a job and its reasons; start nothing."),
-    "demo": Verb("plan", "Train a tiny model on the embedded demo, in about a minute."),
+    "demo": Verb("run", "Train a tiny model on the embedded demo, in about a minute."),
     "presets": Verb("plan", "List the presets."),
     "schema": Verb("plan", "Print the JSON schema of the job file, for editors."),
 }

@@ -64,6 +64,17 @@ def launch(loaded: "LoadedJob", how: Follow | None = None) -> int:
 
 
 @click.command()
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value of the demo.")
+@follow_options
+def demo(*, overrides: tuple[str, ...], **follow: bool) -> int:
+    """Train a tiny model on the embedded demo: the main job, in about a minute, without a GPU.
+
+    Nothing is downloaded: the model is built from a seed and the data comes with ftwiz.
+    """
+    return launch(_load(None, "demo", overrides), Follow(**follow))
+
+
+@click.command()
 @click.argument("run", metavar="[RUN]", required=False)
 @follow_options
 def resume(run: str | None, **follow: bool) -> int:
