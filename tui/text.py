@@ -64,6 +64,16 @@ def shorten(text: str, width: int) -> str:
     return set_cell_size(text, width - 1).rstrip() + "…"
 
 
+def beginning(text: str, width: int) -> str:
+    """Return as many characters from the start as fit into ``width`` cells."""
+    taken = 0
+    for end, character in enumerate(text):
+        taken += cell_len(character)
+        if taken > width:
+            return text[:end]
+    return text
+
+
 def number(value: float | None, *, digits: int = 4) -> str:
     """Return a measured number: as many significant digits as asked, ``NaN`` and ``inf`` by name."""
     if value is None:

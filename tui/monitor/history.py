@@ -1,9 +1,9 @@
 """A metric over the steps in bounded memory: what a chart draws of it, however long the run."""
 
-import math
 from dataclasses import dataclass
 
 CAPACITY = 1024
+LARGEST = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Series:
         self._points: list[Point] = []
 
     def add(self, step: int, value: float) -> None:
-        """Take the value of one step. NaN and infinities leave a gap."""
-        if not math.isfinite(value) or step < 0:
+        """Take the value of one step. What is too large to draw, NaN and infinities leave a gap."""
+        if not abs(value) < LARGEST or step < 0:
             return
         last = self._points[-1] if self._points else None
         smooth = value if last is None else last.smooth + self._weight * (value - last.smooth)

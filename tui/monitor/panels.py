@@ -46,7 +46,7 @@ def _identity(frame: Frame, width: int) -> Row:
     right.append((f" {record.state.value.upper()} ", "badge-" + _STATE_STYLES.get(record.state, "accent")))
     right.append((f" {clock(frame.elapsed_seconds)}", "bright"))
     left = list(cut(left, width - row_width(right) - 1))
-    return (*left, (" " * (width - row_width(left) - row_width(right)), "text"), *right)
+    return cut((*left, (" " * (width - row_width(left) - row_width(right)), "text"), *right), width)
 
 
 def _plan_words(frame: Frame) -> str:

@@ -1,6 +1,6 @@
 """The samples panel: what the model answered before and what it answers now."""
 
-from ..text import fit, percent, safe, shorten, width_of
+from ..text import beginning, fit, percent, safe, shorten, width_of
 from ..widgets.lines import Row, Span, cut, heading
 from .panels import bar
 from .view import Answer, Frame, Pair
@@ -116,9 +116,10 @@ def wrapped(text: str, width: int, num_lines: int) -> list[str]:
     lines: list[str] = []
     rest = text
     while rest and width > 0 and len(lines) < num_lines - 1 and width_of(rest) > width:
-        piece = shorten(rest, width + 1).removesuffix("…")
+        piece = beginning(rest, width)
         space = piece.rfind(" ")
-        end = space if space > len(piece) // 3 else len(piece)
+        broken = rest[len(piece)] != " " and space > len(piece) // 3
+        end = space if broken else max(1, len(piece))
         lines.append(rest[:end].rstrip())
         rest = rest[end:].lstrip()
     return [*lines, shorten(rest, width)] if rest or not lines else lines

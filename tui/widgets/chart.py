@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..text import fit
 from .lines import Row, Span
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -17,6 +18,10 @@ _BRAILLE = 0x2800
 LABEL_WIDTH = 8
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LEAST_STEPS = 16
+_FLAT = 1e-9
+_TINY = 1e-12
+LARGEST = 1e30
+"""Larger numbers are drawn as little as infinite ones."""
 _MANY = 40
 _TALL = 6
 
@@ -66,9 +71,9 @@ def step_limit(step: int, max_steps: int | None) -> int:
 
 def axis_of(low: float, high: float, *, num_ticks: int = 4, logarithmic: bool = False) -> Axis:
     """Return an axis with round bounds and ticks around the values."""
-    if logarithmic and high > 0:
-        return _logarithmic_axis(low if low > 0 else high / 1000, high)
-    if not high > low:
+    if logarithmic and high > _TINY:
+        return _logarithmic_axis(low if low > high * _TINY else high / 1000, high)
+    if not high - low > max(abs(high), abs(low), _TINY) * _FLAT:
         high, low = high + (abs(high) / 10 or 1.0), low - (abs(low) / 10 or 1.0)
     rough = (high - low) / max(1, num_ticks)
     unit = 10.0 ** math.floor(math.log10(rough))
@@ -131,10 +136,16 @@ def line_chart(
     rows = plot(points, width=num_cells, height=num_rows, limit=limit, axis=axis, marks=marks)
     labels = {axis.row(tick, num_rows): short_number(tick) for tick in axis.ticks}
     body = [
-        ((f"{labels.get(y, ''):>{LABEL_WIDTH - 2}} ", "dim"), ("┤" if y in labels else "│", "faint"), *row)
+        ((_edge(labels.get(y, "")), "dim"), ("┤" if y in labels else "│", "faint"), *row)
         for y, row in enumerate(rows)
     ]
     return [*body, _step_axis(limit, num_cells)]
+
+
+def _edge(label: str) -> str:
+    """Return a label in the cells left of the axis, with a gap where there is room for one."""
+    room = LABEL_WIDTH - 1
+    return f"{label:>{room - 1}} " if len(label) < room else fit(label, room)
 
 
 def plot(
@@ -163,7 +174,7 @@ def plot(
     marked = {
         (axis.row(value, height), min(width - 1, max(0, round(step / limit * (width - 1)))))
         for step, value in marks
-        if math.isfinite(value)
+        if abs(value) < LARGEST
     }
     return [_row(band[y], line[y], {x for row, x in marked if row == y}) for y in range(height)]
 
@@ -204,8 +215,8 @@ def _value_axis(
 ) -> Axis:
     """Leave the highest two percent of many points to the edge: one spike must not flatten the rest."""
     highs = sorted(point.high for point in points)
-    values = [value for _, value in marks if math.isfinite(value)]
-    values += [point.low for point in points] + [point.smooth for point in points]
+    values = [value for _, value in marks if abs(value) < LARGEST]
+    values += [min(point.low for point in points)] if points else []
     values += highs if len(highs) < _MANY else highs[: len(highs) - len(highs) // 50]
     return axis_of(min(values), max(values), num_ticks=4 if num_rows >= _TALL else 2, logarithmic=logarithmic)
 
