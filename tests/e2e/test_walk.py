@@ -38,8 +38,12 @@ def test_a_run_outlives_the_login_that_started_it(
     first.run(f"cd {home}; clear; ftwiz")
     first.wait_for("Start training", seconds=20)
     first.press("Enter")
+    first.wait_for("Write the job and start training", seconds=10)
+    assert not (home / "demo.yaml").exists(), "nothing is written before the last key"
+    first.press("Enter")
     first.wait_for(r"RUNNING[^\0]*loss +\d", seconds=90)
 
+    assert (home / "demo.yaml").is_file()
     (run,) = list_runs(home / "runs")
     before = _steps(run)
     first.kill_program()
