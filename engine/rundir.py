@@ -122,6 +122,11 @@ class RunFolder:
         return self.path / "control" / "stop"
 
     @property
+    def stop_now_request(self) -> Path:
+        """The supervisor ends the run without saving when this file appears; the worker does not look."""
+        return self.path / "control" / "stop-now"
+
+    @property
     def save_request(self) -> Path:
         """The worker saves a checkpoint when this file appears, and removes it."""
         return self.path / "control" / "save"

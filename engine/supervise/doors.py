@@ -14,12 +14,11 @@ from types import FrameType
 
 from .. import checkpoints
 from ..errors import BadInput, ExitCode, Refused
-from ..rundir import RunFolder, write_atomically
+from ..rundir import RunFolder
 from ..specs.run import ProcessIdentity, RunRecord, RunState
 from . import process
 from .evidence import newest_checkpoint
 from .launch import marker_of, read_launch
-from .watch import STOP_NOW
 
 HANDSHAKE_SECONDS = 60.0
 POLL_SECONDS = 0.05
@@ -82,11 +81,11 @@ def request_stop(run: RunFolder, *, now: bool = False) -> None:
     left = leftovers(record) if record.state is RunState.LOST else []
     if record.state is RunState.CREATED or (record.state.is_over and not left):
         raise Refused(f"{run.id} is not running: it is {record.state}")
+    wanted = run.stop_now_request if now else run.stop_request
     try:
-        if now or not run.stop_request.exists():  # a plain request does not take back an urgent one
-            write_atomically(run.stop_request, f"{STOP_NOW if now else ''}\n")
+        wanted.touch(mode=0o600)
     except OSError as error:
-        raise Refused(f"{run.stop_request}: cannot be written: {error.strerror}") from error
+        raise Refused(f"{wanted}: cannot be written: {error.strerror}") from error
     if now and left:
         process.kill_all(marker_of(record))
 

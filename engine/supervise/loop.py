@@ -252,7 +252,7 @@ def _on_harmless(_number: int, _frame: FrameType | None) -> None:
 
 def _clear(run: RunFolder) -> None:
     """Remove the requests and exit records that an earlier attempt has left."""
-    for path in (run.stop_request, run.save_request, *run.exit_folder.glob("*.json")):
+    for path in (run.stop_request, run.stop_now_request, run.save_request, *run.exit_folder.glob("*.json")):
         path.unlink(missing_ok=True)
 
 

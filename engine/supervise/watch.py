@@ -15,9 +15,6 @@ from ..telemetry import EventFollower
 from . import process
 from .policy import Facts, describe_exit
 
-STOP_NOW = "now"
-"""Content of control/stop that asks for an end without saving."""
-
 
 @dataclass(kw_only=True)
 class Watch:
@@ -111,11 +108,10 @@ class Watch:
             self.end, self.ended_at = event, time.monotonic()
 
     def _read_stop_request(self) -> None:
-        try:
-            text = self.run.stop_request.read_text(encoding="utf8")
-        except (OSError, UnicodeDecodeError):
-            return
-        self.ask_to_stop(now=text.strip() == STOP_NOW)
+        if self.run.stop_now_request.exists():
+            self.ask_to_stop(now=True)
+        elif self.run.stop_request.exists():
+            self.ask_to_stop()
 
     def _read_exit_records(self) -> None:
         for path in self.run.exit_folder.glob("rank-*.json"):

@@ -15,7 +15,7 @@ LINES = {
     "device_oom": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
     "host_oom": "RuntimeError: [enforce fail at alloc_cpu] DefaultCPUAllocator: can't allocate memory:",
     "shared_memory_full": "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is "
-    "possible that dataloader's workers are out of shared memory. Please try to raise your shared memory limit.",
+    "possible that dataloader's workers are out of shared memory. Please try to raise it.",
     "disk_full": "OSError: [Errno 28] No space left on device: 'checkpoints/checkpoint-8/model.safetensors'",
     "nan": "FloatingPointError: the loss became nan at step 12",
     "port_in_use": "The server socket has failed to bind to [::]:29500 (errno: 98 - Address already in use).",
