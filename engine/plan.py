@@ -134,10 +134,10 @@ def _choose_micro_batch(job: Job, num_processes: int) -> tuple[int, Reason]:
         return pinned, Reason(about="micro_batch_size", text="pinned in the job")
     most = max(1, MICRO_BATCH_TOKENS // job.train.max_length)
     micro_batch = max(size for size in _divisors(per_rank) if size <= most)
-    text = (
-        f"{micro_batch} x {job.train.max_length} tokens at once, {per_rank // micro_batch} times per step, "
-        f"is the global batch of {job.train.global_batch_size}"
-    )
+    accumulation = per_rank // micro_batch
+    often = f", {accumulation} times a step" if accumulation > 1 else ""
+    whole = f"the global batch of {job.train.global_batch_size}"
+    text = f"{micro_batch} x {job.train.max_length} tokens at once{often}: {whole}"
     source = f"at most {MICRO_BATCH_TOKENS} tokens at once while memory is not estimated"
     return micro_batch, Reason(about="micro_batch_size", text=text, source=source)
 
