@@ -1,6 +1,6 @@
 """The model of the embedded demo: a tiny Llama and a byte tokenizer, built from a seed on first use.
 
-Nothing is downloaded. It knows nothing at first: every weight is random. Rotary base 20 instead of the usual
+Nothing is downloaded. It knows nothing at first: every weight is random. Rotary base 30 instead of the usual
 10,000 suits its short sequences, where neighbouring letters are all that matters.
 """
 
@@ -28,14 +28,14 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 SHAPE = {
-    "hidden_size": 96,
-    "intermediate_size": 288,
+    "hidden_size": 64,
+    "intermediate_size": 192,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "max_position_embeddings": MAX_TOKENS,
     "tie_word_embeddings": True,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 20.0},
+    "rope_parameters": {"rope_type": "default", "rope_theta": 30.0},
 }
 
 

@@ -1,11 +1,10 @@
-"""Run folders without a supervisor, ranks started as the launchers start them, and what they left behind."""
+"""A laboratory for the worker: run folders without a supervisor, ranks, and a look at what they left."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +19,6 @@ from ftwiz.engine.stages import train_file
 from ftwiz.engine.telemetry import read_events
 
 E = TypeVar("E", bound=Event)
-MakeRun = Callable[..., RunFolder]
-Work = Callable[..., "subprocess.CompletedProcess[str]"]
 
 SINGLE = Strategy(
     backend="single",
@@ -32,82 +29,84 @@ SINGLE = Strategy(
     gradient_checkpointing=False,
     mixed_precision="no",
 )
-DDP = Strategy(
-    backend="ddp",
-    device_kind="cpu",
-    num_processes=2,
-    micro_batch_size=2,
-    gradient_accumulation_steps=1,
-    gradient_checkpointing=False,
-    mixed_precision="no",
-)
+STRATEGIES = {"single": SINGLE, "ddp": replace(SINGLE, backend="ddp", num_processes=2, micro_batch_size=2)}
 
 
-def events_of(run: RunFolder, kind: type[E]) -> list[E]:
-    """Return the events of one kind that a run has left."""
-    return [event for event in read_events(run.events_file) if isinstance(event, kind)]
+@dataclass(frozen=True)
+class Lab:
+    """Makes runs, works them and reads them."""
 
+    folder: Path
+    rows: Path
+    model: Path
 
-@pytest.fixture
-def make_run(tmp_path: Path, qa_rows: Path, tiny_model: Path) -> MakeRun:
-    """``make_run(strategy, train={...}, method={...}, ...)``: a run folder as the planner leaves it."""
-
-    def make(strategy: Strategy = SINGLE, **sections: dict[str, Any]) -> RunFolder:
-        batch = strategy.global_batch_size
+    def make(
+        self, backend: str = "single", *, strategy: dict[str, Any] | None = None, **sections: Any
+    ) -> RunFolder:
+        """Return a run folder as the planner leaves it; ``train={...}`` and so on change the job."""
+        planned = replace(STRATEGIES[backend], **(strategy or {}))
+        train = {
+            "max_steps": 6,
+            "global_batch_size": planned.global_batch_size,
+            "learning_rate": 1e-3,
+            "max_length": 64,
+        }
         job = Job.model_validate(
             {
-                "model": {"name_or_path": str(tiny_model)} | sections.get("model", {}),
-                "data": {"path": str(qa_rows), "eval_fraction": 0.2} | sections.get("data", {}),
+                "model": {"name_or_path": str(self.model)} | sections.get("model", {}),
+                "data": {"path": str(self.rows), "eval_fraction": 0.2} | sections.get("data", {}),
                 "method": {"kind": "full"} | sections.get("method", {}),
-                "train": {"max_steps": 6, "global_batch_size": batch, "learning_rate": 1e-3, "max_length": 64}
-                | sections.get("train", {}),
+                "train": train | sections.get("train", {}),
                 "run": {"num_samples": 0} | sections.get("run", {}),
             }
         )
         files = {
-            "train.yaml": train_file(job, strategy, inspect(job.data)),
-            "plan.json": json.dumps({"strategy": asdict(strategy)}),
+            "train.yaml": train_file(job, planned, inspect(job.data)),
+            "plan.json": json.dumps({"strategy": asdict(planned)}),
         }
-        return create(tmp_path / "runs", "test", files=files)
+        return create(self.folder / "runs", "test", files=files)
 
-    return make
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Work:
-    """``work(run, ranks=2, resume_from="checkpoint-4")``: run the worker to its end."""
-
-    def start(run: RunFolder, *, ranks: int = 1, resume_from: str | None = None, **env: str) -> Any:
+    def work(
+        self, run: RunFolder, *, ranks: int = 1, resume_from: str | None = None, **env: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the worker to its end, on as many ranks as wanted."""
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         resume = [] if resume_from is None else ["--resume-from", resume_from]
+        worker = ["-m", "ftwiz.engine.worker", str(run.path), *resume]
+        return self.python(*(launcher if ranks > 1 else []), *worker, cwd=run.path, **env)
+
+    def python(self, *arguments: str, cwd: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Run Python to its end in that environment."""
         return subprocess.run(
-            [
-                sys.executable,
-                *(launcher if ranks > 1 else []),
-                "-m",
-                "ftwiz.engine.worker",
-                str(run.path),
-                *resume,
-            ],
-            env=environment(tmp_path) | env,
-            cwd=run.path,
+            [sys.executable, *arguments],
+            env=self.environment | env,
+            cwd=cwd,
             capture_output=True,
             text=True,
             timeout=240,
             check=False,
         )
 
-    return start
+    def train(self, backend: str = "single", **sections: Any) -> RunFolder:
+        """Make a run, work it, and make sure that it went well."""
+        run = self.make(backend, **sections)
+        done = self.work(run, ranks=STRATEGIES[backend].num_processes)
+        assert done.returncode == 0, done.stderr + run.rank_log(0).read_text()
+        return run
+
+    def events(self, run: RunFolder, kind: type[E]) -> list[E]:
+        """Return the events of one kind."""
+        return [event for event in read_events(run.events_file) if isinstance(event, kind)]
+
+    def exit_record(self, run: RunFolder, rank: int = 0) -> dict[str, Any]:
+        """Return a rank's exit record, without what differs from run to run."""
+        record: dict[str, Any] = json.loads(run.exit_file(rank).read_text())
+        assert record.pop("t") > 0
+        assert record.pop("pid") > 0
+        return record
 
 
-def environment(home: Path) -> dict[str, str]:
-    """Return what a rank needs of the environment, and nothing of the caller's."""
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "FTWIZ_HOME": str(home),
-        "HF_HOME": str(home / "huggingface"),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "LANG": "C.UTF-8",
-    }
+@pytest.fixture
+def lab(tmp_path: Path, qa_rows: Path, tiny_model: Path) -> Lab:
+    """A laboratory with forty question/answer rows and the tiny model."""
+    return Lab(tmp_path, qa_rows, tiny_model)
