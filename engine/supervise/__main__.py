@@ -25,8 +25,8 @@ def main() -> int:
     os.umask(0o077)
     # The supervisor of a run that was started from within another run is no process of that one.
     os.environ.pop(process.MARKER, None)
-    if arguments.foreground:
-        process.end_with_parent(signal.SIGTERM)
+    if arguments.end_with is not None and not process.end_with_parent(arguments.end_with, signal.SIGTERM):
+        return ExitCode.TERMINATED
     run = RunFolder(arguments.run.resolve())
     try:
         os.chdir(run.path)  # keep no hold on the folder, or the disk, that the user happened to be in
@@ -35,13 +35,13 @@ def main() -> int:
         supervisor = Supervisor(
             run, read_launch(run), grace_seconds=grace_seconds, resume_from=arguments.resume_from
         )
-        supervisor.work()
     except FtwizError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         return ExitCode.REFUSED
+    supervisor.work()
     os.close(lock)
     return ExitCode.OK
 
@@ -51,7 +51,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--resume-from", metavar="NAME", help="checkpoint folder to go on from")
     parser.add_argument(
-        "--foreground", action="store_true", help="save and stop when the process that started this one dies"
+        "--end-with", type=int, metavar="PID", help="save and stop when this one, our parent, dies"
     )
     return parser.parse_args(arguments)
 

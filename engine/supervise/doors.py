@@ -45,7 +45,7 @@ def start(run: RunFolder, *, resume_from: str | None = None, foreground: bool = 
     told_before = _size(run)
     arguments = ["-P", "-m", "ftwiz.engine.supervise", str(run.path)]
     arguments += ["--resume-from", resume_from] if resume_from else []
-    arguments += ["--foreground"] if foreground else []
+    arguments += ["--end-with", str(os.getpid())] if foreground else []
     pid = _spawn_supervisor(run, arguments)
     _wait_for_handshake(run, pid, told_before)
 

@@ -149,9 +149,14 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def end_with_parent(number: signal.Signals) -> None:
-    """Ask the kernel for a signal when the parent dies. Linux only."""
+def end_with_parent(parent: int, number: signal.Signals) -> bool:
+    """Ask the kernel for a signal when the parent dies. Linux only.
+
+    Returns:
+        Whether the parent still lives.
+    """
     _prctl(_PR_SET_PDEATHSIG, number)
+    return os.getppid() == parent
 
 
 def reap_orphans() -> None:

@@ -36,7 +36,10 @@ class Sampler:
         self._thread.join(timeout=2)
 
     def _work(self) -> None:
-        log = EventLog(self._file)
+        try:
+            log = EventLog(self._file)
+        except OSError:
+            return
         pids: set[int] = set()
         read_at = float("-inf")
         while not self._over.is_set():

@@ -1,6 +1,7 @@
 """How a command follows a run: on the monitor's screen, in lines, as JSON, or not at all."""
 
 import contextlib
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -54,7 +55,7 @@ def start_and_follow(run: RunFolder, how: Follow, *, resume_from: str | None = N
         return _in_foreground(run, how, resume_from)
     supervise.start(run, resume_from=resume_from)
     if how.detach:
-        click.echo(run.id)
+        click.echo(json.dumps({"id": run.id, "path": str(run.path)}) if how.as_json else run.id)
         say(_way_back(run))
         return ExitCode.OK
     if not how.as_json and not how.no_tui and sys.stdin.isatty() and sys.stdout.isatty():
