@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -13,7 +14,6 @@ import click
 from ..engine import supervise
 from ..engine.errors import ExitCode
 from ..engine.rundir import RunFolder
-from ..engine.specs.run import RunRecord, RunState
 
 OPTIONS = (
     click.option("--detach", is_flag=True, help="Start it, print its id and leave."),
@@ -58,7 +58,7 @@ def start_and_follow(run: RunFolder, how: Follow, *, resume_from: str | None = N
         click.echo(json.dumps({"id": run.id, "path": str(run.path)}) if how.as_json else run.id)
         say(_way_back(run))
         return ExitCode.OK
-    if not how.as_json and not how.no_tui and sys.stdin.isatty() and sys.stdout.isatty():
+    if not how.as_json and not how.no_tui and on_a_terminal():
         from ..tui.monitor import run_monitor
 
         code = run_monitor(run)
@@ -77,22 +77,17 @@ def say(lines: Iterable[str]) -> None:
 
 def ending(run: RunFolder) -> list[str]:
     """Return how a run ended, what came of it and what to do next."""
-    from ..tui.text import safe
-    from .summary import outcome
+    from ..tui.monitor import plain
 
-    record = supervise.status(run)
-    found = record.diagnosis
-    if found is not None:
-        lines = [f"{run.id}: failed: {found.message}"]
-        lines += [
-            f"  {label:<9} {text}"
-            for label, text in (("evidence", found.evidence), ("advice", found.advice))
-            if text
-        ]
-        lines += [f"  try       {found.command}"] if found.command else []
-    else:
-        lines = [f"{run.id}: {record.reason or record.state}"]
-    return [safe(line) for line in (*lines, *outcome(run), *_next(run, record))]
+    lines: list[str] = []
+    plain.once(run, lines.append)
+    return lines
+
+
+def on_a_terminal() -> bool:
+    """Whether a full screen can be shown: it reads keys from stdin and is drawn on stderr."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(stream.isatty() for stream in streams) and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _in_lines(run: RunFolder, how: Follow) -> int:
@@ -103,7 +98,7 @@ def _in_lines(run: RunFolder, how: Follow) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             say([f"left {run.id}: training goes on", *_way_back(run)])
         return ExitCode.OK
-    say(ending(run))
+    _say_ending(run, how)
     return supervise.exit_code(supervise.status(run))
 
 
@@ -112,8 +107,13 @@ def _in_foreground(run: RunFolder, how: Follow, resume_from: str | None) -> int:
     narrator.start()
     record = supervise.supervise_here(run, resume_from=resume_from)
     narrator.join(timeout=10)
-    say(ending(run))
+    _say_ending(run, how)
     return supervise.exit_code(record)
+
+
+def _say_ending(run: RunFolder, how: Follow) -> None:
+    if how.as_json or not sys.stdout.isatty():  # the lines that a terminal has just shown end with it
+        say(ending(run))
 
 
 def _narrate_quietly(run: RunFolder, how: Follow) -> None:
@@ -127,7 +127,7 @@ def _narrate(run: RunFolder, how: Follow) -> None:
     if how.as_json:
         plain.follow_json(run, _write)
     else:
-        plain.follow_plain(run, _write)
+        plain.follow_plain(run, _write, width=_width())
 
 
 def _write(text: str) -> None:
@@ -135,13 +135,9 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
+def _width() -> int | None:
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+
+
 def _way_back(run: RunFolder) -> list[str]:
     return [f"follow it: ftwiz watch {run.id}", f"stop it:   ftwiz stop {run.id}"]
-
-
-def _next(run: RunFolder, record: RunRecord) -> list[str]:
-    if record.state is RunState.FINISHED:
-        return []
-    if record.resumable_from and record.state is not RunState.FAILED:
-        return [f"  go on     ftwiz resume {run.id}  (from {record.resumable_from})"]
-    return [f"  logs      ftwiz logs {run.id}"]

@@ -17,13 +17,13 @@ from ..engine.errors import BadInput, ExitCode, FtwizError
 from ..engine.rundir import RunFolder, find, list_runs, runs_root
 from ..engine.specs.events import StepEvent
 from ..engine.specs.run import RunRecord, RunState
-from ..engine.telemetry import Follower
+from ..engine.telemetry import Follower, decode
 from ..tui.text import NOT_AVAILABLE, duration, number, safe
 from .follow import ending, say
-from .summary import last_step
 
 POLL_SECONDS = 0.2
 WAIT_NOTE_SECONDS = 15.0
+EVENT_TAIL_BYTES = 64 << 10
 # What colours and moves the cursor, whole; `safe` makes harmless whatever is left of it.
 _SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[@-Z\\-_]")
 
@@ -163,7 +163,16 @@ def _listed(run: RunFolder) -> Listed:
         record = supervise.status(run)
     except FtwizError:
         return Listed(run=run, record=None, step=None, devices=None)
-    return Listed(run=run, record=record, step=last_step(run), devices=_devices(run))
+    return Listed(run=run, record=record, step=_last_step(run), devices=_devices(run))
+
+
+def _last_step(run: RunFolder) -> StepEvent | None:
+    """Return the newest step of a run, looked for at the end of its events."""
+    tail = Follower(run.events_file, tail_bytes=EVENT_TAIL_BYTES)
+    events = (decode(line) for line in reversed(tail.poll()))
+    found = next((event for event in events if isinstance(event, StepEvent)), None)
+    tail.close()
+    return found
 
 
 def _devices(run: RunFolder) -> str | None:

@@ -99,7 +99,8 @@ def test_run_follows_to_the_end_and_says_what_came_of_it(
     assert [event["step"] for event in events if event["kind"] == "step"] == list(range(1, STEPS + 1))
     states = [event["state"] for event in events if event["kind"] == "state"]
     assert states == ["launching", "running", "finished"]
-    assert f"{run.id}: finished at step {STEPS} of {STEPS}" in done.stderr
+    assert "finished after" in done.stderr
+    assert f"{STEPS} of {STEPS}" in done.stderr
     assert str(run.final_model) in done.stderr
     assert (run.final_model / "model.safetensors").is_file()
     assert_nothing_is_left(run)
@@ -126,7 +127,7 @@ def test_two_ranks_stopped_and_resumed_lose_nothing(
     assert stopped.returncode == 0
     record = supervise.status(run)
     assert record.state is RunState.STOPPED
-    assert f"ftwiz resume {run.id}  (from {record.resumable_from})" in stopped.stderr
+    assert f"ftwiz resume {run.id}" in stopped.stderr
     assert_nothing_is_left(run)
     resumed = run_ftwiz("resume", timeout=120)
     assert resumed.returncode == 0
