@@ -15,7 +15,8 @@ help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-train  ## Install what training needs and fine-tune a tiny model, start to end.
-	@$(BIN)/ftwiz demo
+	@$(BIN)/ftwiz demo --no-tui
+	@echo "the same on one screen: $(BIN)/ftwiz demo        your own job: $(BIN)/ftwiz"
 
 check: $(VENV)/.installed-dev  ## Everything CI runs: format, lint, walls, types, tests. No GPU needed.
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ftwiz import __version__
-from ftwiz.cli.group import VERBS
+from ftwiz.cli.group import VERBS, group
 from ftwiz.engine.job import job_schema, parse_job
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,6 +147,16 @@ def test_every_command_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf8")
     table = text[text.index("## Commands") : text.index("## How it works")]
     assert not [name for name in VERBS if f"| `ftwiz {name}" not in table]
+
+
+def test_the_options_in_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    with group.make_context("ftwiz", [], resilient_parsing=True) as context:
+        for verb, row in re.findall(r"^\| `ftwiz ([a-z]+)(.*)\|$", text, re.MULTILINE):
+            command = group.get_command(context, verb)
+            assert command is not None, verb
+            known = {option for parameter in command.params for option in parameter.opts}
+            assert set(re.findall(r"--[a-z-]+", row)) <= known, verb
 
 
 def test_the_changelog_has_this_version() -> None:
