@@ -83,10 +83,10 @@ def test_a_falling_line_falls() -> None:
     picture = text_of(
         line_chart(points_of([float(10 - number) for number in range(10)]), width=40, height=6, limit=10)
     )
-    first, *_, last = [
-        line for line in picture.splitlines() if any("\u2800" < dot < "\u28ff" for dot in line)
-    ]
-    assert first.rstrip()[-1] < last.rstrip()[-1] or len(first.rstrip()) < len(last.rstrip())
+    dotted = [line for line in picture.splitlines() if any("\u2800" < dot < "\u28ff" for dot in line)]
+    starts = [min(x for x, dot in enumerate(line) if "\u2800" < dot < "\u28ff") for line in dotted]
+    assert starts == sorted(starts)
+    assert len(set(starts)) > 2
 
 
 def test_a_chart_without_a_value_is_empty() -> None:

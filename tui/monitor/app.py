@@ -20,7 +20,7 @@ from ..widgets.theme import THEME
 from . import panels
 from .dialogs import Choice, Dialog, Help, StopDialog
 from .reader import Reader, ReaderThread
-from .result import result
+from .result import num_result_rows, result
 from .samples import samples
 from .view import Frame
 
@@ -161,6 +161,7 @@ class Monitor(App[int]):
         screen.set_class(self._zoom > 0, "-zoomed")
         for number in range(1, NUM_PANELS + 1):
             screen.set_class(number == self._zoom, f"-zoom-{number}")
+        self._redraw()
 
     def action_zoom_next(self) -> None:
         """Show the next panel on the whole screen; after the last one all."""
@@ -178,25 +179,27 @@ class Monitor(App[int]):
     def _redraw(self) -> None:
         if self._frame is None:
             return
-        frame = self._with_settings(self._frame)
+        frame = replace(
+            self._frame, paused=self._paused, logarithmic=self._logarithmic, zoomed=self._zoom > 0
+        )
         screen = self._base_screen()
         screen.set_class(frame.record.state.is_over, "-over")
         self._fit_heights(screen, frame)
         for panel in self._panels(screen):
             panel.update(frame)
 
-    def _with_settings(self, frame: Frame) -> Frame:
-        return replace(frame, paused=self._paused, logarithmic=self._logarithmic)
-
     def _fit_heights(self, screen: Screen[object], frame: Frame) -> None:
-        """Give samples and devices the rows that they fill; the style sheet bounds them."""
-        if self._zoom:
-            return
-        screen.query_one("#samples").styles.height = 2 + max(1, len(frame.view.pairs))
+        """Give panels the rows that they fill; the style sheet bounds them, and sets them when zoomed."""
         narrow = screen.has_class("-narrow") or screen.has_class("-low")
         sample = frame.view.devices
         each = len(sample.devices) if sample else 0
-        screen.query_one("#devices").styles.height = max(1, each) if narrow else 4 + 2 * each
+        wanted: dict[str, int | str] = {
+            "#samples": 2 + max(1, len(frame.view.pairs)),
+            "#devices": max(1, each) if narrow else 4 + 2 * each,
+            "#result": num_result_rows(frame, screen.size.width - 2) if narrow else "1fr",
+        }
+        for panel, height in wanted.items():
+            screen.query_one(panel).styles.height = None if self._zoom else height
 
     def _panels(self, screen: Screen[object]) -> Iterable[Panel[Frame]]:
         return screen.query(Panel)

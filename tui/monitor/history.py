@@ -1,5 +1,6 @@
 """A metric over the steps in bounded memory: what a chart draws of it, however long the run."""
 
+import math
 from dataclasses import dataclass
 
 CAPACITY = 1024
@@ -39,12 +40,12 @@ class Series:
     Buckets double in width when there are too many, so old points never move between two doublings.
 
     Args:
-        span: Points that the moving average looks back, roughly.
+        span: Steps that the moving average looks back, roughly.
         capacity: Most buckets that are kept.
     """
 
     def __init__(self, *, span: float = 20, capacity: int = CAPACITY) -> None:
-        self._weight = 2 / (1 + span)
+        self._span = span
         self._capacity = capacity
         self._width = 1
         self._points: list[Point] = []
@@ -54,7 +55,9 @@ class Series:
         if not abs(value) < LARGEST or step < 0:
             return
         last = self._points[-1] if self._points else None
-        smooth = value if last is None else last.smooth + self._weight * (value - last.smooth)
+        # The time constant is in steps: a run that logs every tenth step is smoothed as one that logs all.
+        weight = 1.0 if last is None else 1 - math.exp((last.step - step) / self._span)
+        smooth = value if last is None else last.smooth + weight * (value - last.smooth)
         if last is not None and last.step // self._width == step // self._width:
             self._points[-1] = Point(step, min(last.low, value), max(last.high, value), smooth)
             return

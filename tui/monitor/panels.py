@@ -296,6 +296,7 @@ def keys(frame: Frame, width: int, height: int) -> list[Row]:  # noqa: ARG001
     over = frame.record.state.is_over
     wanted = [
         ("q", "leave" if over else "detach", True),
+        ("esc", "overview", frame.zoomed),
         ("s", "stop", not over and not frame.readonly),
         ("p", "go on" if frame.paused else "pause view", True),
         ("l", "linear" if frame.logarithmic else "log scale", True),

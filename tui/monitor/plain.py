@@ -147,13 +147,13 @@ class _Printer:
         share = event.step / max(1, event.max_steps)
         parts = [
             f"{event.step:>{digits}}/{event.max_steps}  {percent(share):>5}",
-            f"loss {number(event.loss):<6}",
+            f"loss {number(event.loss):<8}",
             f"lr {rate(event.learning_rate):<7}",
-            f"grad {number(event.grad_norm, digits=3):<6}",
+            f"grad {number(event.grad_norm, digits=3):<7}",
             f"{count(event.tokens_per_second):>7} tokens/s",
         ]
-        left = (event.max_steps - event.step) * event.step_seconds if event.step_seconds else None
-        if left:
+        left = (event.max_steps - event.step) * (self._history.step_seconds or 0.0)
+        if left > 0:
             parts.append(f"left {duration(left)}")
         return "  ".join(parts)
 

@@ -77,7 +77,7 @@ class Reader:
             now=self._clock(),
             folder=str(self._run.path),
             facts=self._facts,
-            model=str(self._run.final_model) if self._run.final_model.is_dir() else None,
+            model=_short(self._run.final_model) if self._run.final_model.is_dir() else None,
             log=tuple(self._log),
             readonly=self._readonly,
         )
@@ -148,6 +148,12 @@ class ReaderThread(threading.Thread):
 def _text(line: bytes) -> str:
     """Return a log line as it would stand on a screen: of a progress bar only its last state."""
     return line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode("utf8", "replace")
+
+
+def _short(path: Path) -> str:
+    """Return the path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _facts(run: RunFolder) -> Facts:

@@ -25,6 +25,11 @@ def result(frame: Frame, width: int, height: int) -> list[Row]:
     return [heading(title, width), *body][:height]
 
 
+def num_result_rows(frame: Frame, width: int) -> int:
+    """Return the rows that the end of a run wants."""
+    return len(result(frame, width, 1000))
+
+
 def _outcome(frame: Frame, width: int) -> list[Row]:
     view = frame.view
     rows: list[Row] = []

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import singledispatchmethod
 from statistics import median
 
@@ -137,6 +137,7 @@ class Frame:
     log: tuple[str, ...] = ()
     paused: bool = False
     logarithmic: bool = False
+    zoomed: bool = False
     readonly: bool = False
 
     @property
@@ -163,9 +164,19 @@ class _Collected:
     """The growing parts of a history."""
 
     loss: Series
-    speed: Series = field(default_factory=Series)
-    learning_rate: Series = field(default_factory=lambda: Series(span=1))
-    grad_norm: Series = field(default_factory=Series)
+    speed: Series
+    learning_rate: Series
+    grad_norm: Series
+
+    @classmethod
+    def for_steps(cls, max_steps: int) -> "_Collected":
+        span = min(100.0, max(2.0, max_steps / 60))
+        return cls(
+            loss=Series(span=span),
+            speed=Series(span=span),
+            learning_rate=Series(span=1),
+            grad_norm=Series(span=span),
+        )
 
     def all(self) -> tuple[Series, ...]:
         return self.loss, self.speed, self.learning_rate, self.grad_norm
@@ -178,7 +189,7 @@ class History:
     """
 
     def __init__(self) -> None:
-        self._series = _Collected(loss=Series())
+        self._series = _Collected.for_steps(1)
         self._latest: StepEvent | None = None
         self._step_seconds: deque[float] = deque(maxlen=_RECENT_STEPS)
         self._evals: dict[int, EvalEvent] = {}
@@ -192,6 +203,11 @@ class History:
         self._devices: DevicesEvent | None = None
         self._last_t: float | None = None
         self._num_lines = 0
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Median of the last logged steps."""
+        return median(self._step_seconds) if self._step_seconds else None
 
     @property
     def num_lines(self) -> int:
@@ -219,7 +235,7 @@ class History:
             speed=series.speed.curve(),
             learning_rate=series.learning_rate.curve(),
             grad_norm=series.grad_norm.curve(),
-            step_seconds=median(self._step_seconds) if self._step_seconds else None,
+            step_seconds=self.step_seconds,
             evals=tuple(self._evals[step] for step in sorted(self._evals)),
             pairs=tuple(self._pairs[index] for index in sorted(self._pairs)),
             checkpoints=tuple(self._checkpoints.values()),
@@ -239,7 +255,7 @@ class History:
     @_take.register
     def _(self, event: StepEvent) -> None:
         if self._latest is None:
-            self._series.loss = Series(span=min(100, max(5, event.max_steps / 20)))
+            self._series = _Collected.for_steps(event.max_steps)
         elif event.step <= self._latest.step:
             self._rewind(event.step)
         self._latest = event
@@ -308,8 +324,9 @@ class History:
             self._end, self._broken_step = None, None
             self._ranks.clear()
         level = {"finished": "good", "failed": "error", "lost": "error", "stopped": "warning"}
-        reason = f"  {event.reason}" if event.reason else ""
-        self._say(event.t, level.get(event.state, "info"), "state", event.state + reason)
+        said = event.reason or ""
+        text = said if said.startswith(event.state) else f"{event.state}  {said}".rstrip()
+        self._say(event.t, level.get(event.state, "info"), "state", text)
 
     @_take.register
     def _(self, event: EndEvent) -> None:

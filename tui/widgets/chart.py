@@ -77,7 +77,7 @@ def axis_of(low: float, high: float, *, num_ticks: int = 4, logarithmic: bool = 
         high, low = high + (abs(high) / 10 or 1.0), low - (abs(low) / 10 or 1.0)
     rough = (high - low) / max(1, num_ticks)
     unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10, 20) if unit * factor >= rough)
+    step = next(unit * factor for factor in (1, 2, 2.5, 3, 4, 5, 10, 20) if unit * factor >= rough)
     first, last = math.floor(low / step), math.ceil(high / step)
     ticks = tuple(_round(number * step, step) for number in range(first, last + 1))
     return Axis(low=ticks[0], high=ticks[-1], ticks=ticks)
