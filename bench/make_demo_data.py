@@ -2,9 +2,9 @@
 
 usage: python bench/make_demo_data.py [FOLDER]
 
-Four small tasks on five-letter words. Every word stands in one row only, so the held-out words are new to the
-model: what it gets right there it has understood. Five letters each, because a tiny model finds a letter by its
-distance. The same bytes every time.
+Four small tasks on five-letter words. Every word stands in one row only, so the held-out words are new to
+the model: what it gets right there it has understood. Five letters each, because a tiny model finds a letter
+by its distance. The same bytes every time.
 """
 
 import json
@@ -42,9 +42,9 @@ def lines(rows: list[dict[str, str]]) -> str:
 def make(folder: Path) -> None:
     """Write both files."""
     words = WORDS.split()
-    random.Random(SEED).shuffle(words)  # noqa: S311 - an order, not a secret
+    random.Random(SEED).shuffle(words)
     train = rows(words[NUM_HELD_OUT:])
-    random.Random(SEED).shuffle(train)  # noqa: S311
+    random.Random(SEED).shuffle(train)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.jsonl").write_text(lines(train), encoding="utf8")
     (folder / "eval.jsonl").write_text(lines(rows(words[:NUM_HELD_OUT])), encoding="utf8")

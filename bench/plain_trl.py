@@ -12,52 +12,53 @@ import sys
 import time
 from pathlib import Path
 
-STARTED = time.time()
+import yaml
+from datasets import load_dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+
+class Clock(TrainerCallback):
+    """Notes when every step ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step_end(self, *_: object, **__: object) -> None:
+        """Note the time."""
+        self.times.append(time.time())
+
+
+def to_chat(row: dict[str, str]) -> dict[str, object]:
+    """Return a question/answer row in the trainer's form."""
+    return {
+        "prompt": [{"role": "user", "content": row["question"]}],
+        "completion": [{"role": "assistant", "content": row["answer"]}],
+    }
 
 
 def main() -> None:
     """Train, then write the losses, the tokens and the time of every step."""
-    import yaml
-    from datasets import load_dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
     settings = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf8"))
     report = Path(sys.argv[2])
-    times: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: object, **__: object) -> None:
-            times.append(time.time())
-
-    def to_chat(row: dict[str, str]) -> dict[str, object]:
-        return {
-            "prompt": [{"role": "user", "content": row["question"]}],
-            "completion": [{"role": "assistant", "content": row["answer"]}],
-        }
-
     rows = load_dataset("json", data_files=settings["data"]["path"], split="train")
     rows = rows.map(to_chat, remove_columns=rows.column_names)
     where = settings["model"]["name_or_path"]
     arguments = settings["trainer"] | {"output_dir": str(report.parent / "plain"), "save_strategy": "no"}
     method = {name: value for name, value in settings["method"].items() if name != "kind"}
-    adapter = None
-    if method:
-        from peft import LoraConfig
-
-        adapter = LoraConfig(task_type="CAUSAL_LM", **method)
+    clock = Clock()
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(where, dtype="float32"),
         args=SFTConfig(**arguments),
         train_dataset=rows,
         processing_class=AutoTokenizer.from_pretrained(where),
-        peft_config=adapter,
-        callbacks=[Clock()],
+        peft_config=LoraConfig(task_type="CAUSAL_LM", **method) if method else None,
+        callbacks=[clock],
     )
     trainer.train()
     body = {
-        "started": STARTED,
-        "times": times,
+        "times": clock.times,
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         "num_tokens": trainer.state.num_input_tokens_seen,
     }

@@ -15,7 +15,9 @@ def locate(model: Mapping[str, Any], narrate: Callable[[str], None]) -> str:
         return name
     import torch
 
-    torch.set_num_threads(1)  # it is so small that threads only wait for each other (measured: ten times slower
+    torch.set_num_threads(
+        1
+    )  # it is so small that threads only wait for each other (measured: ten times slower
     # on a busy machine, no faster on a quiet one)
     return str(demo.folder(narrate))
 
@@ -31,7 +33,7 @@ def load_tokenizer(model: Mapping[str, Any], where: str) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **_hub_arguments(model))
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:
         raise _explain("tokenizer", where, error) from error
     if tokenizer.eos_token is None:
         raise BadInput(
@@ -56,7 +58,9 @@ def load_model(model: Mapping[str, Any], where: str) -> Any:
     dtype = getattr(torch, model["dtype"])
     try:
         return AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **_hub_arguments(model))
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
         raise _explain("model", where, error) from error
 
 

@@ -72,8 +72,17 @@ def test_any_flipped_bit_is_found(tmp_path: Path, position: int, bit: int) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '{"version": 1}', '{"version": 1, "files": {}}', '{"version": 2, "files": {}}']
-    + ['{"version": 1, "files": {"model.safetensors": 3}}', '{"version": 1, "files": []}'],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"version": 1}',
+        '{"version": 1, "files": {}}',
+        '{"version": 2, "files": {}}',
+        '{"version": 1, "files": {"model.safetensors": 3}}',
+        '{"version": 1, "files": []}',
+    ],
 )
 def test_a_manifest_that_says_nothing_makes_nothing_whole(tmp_path: Path, text: str) -> None:
     folder = checkpoint(tmp_path, 4)

@@ -40,6 +40,19 @@ class Lab:
     rows: Path
     model: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a rank needs, nothing of the caller's, and no network."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "FTWIZ_HOME": str(self.folder),
+            "HF_HOME": str(self.folder / "huggingface"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "LANG": "C.UTF-8",
+        }
+
     def make(
         self, backend: str = "single", *, strategy: dict[str, Any] | None = None, **sections: Any
     ) -> RunFolder:

@@ -77,7 +77,7 @@ def test_an_unknown_trainer_argument_is_found_before_the_model_is_looked_for(lab
 
 def test_a_value_that_the_trainer_refuses(lab: Any) -> None:
     _, line = failure(lab, lab.make(train={"extra": {"logging_strategy": "sometimes"}}))
-    assert line.startswith("the trainer refuses its arguments: 'sometimes' is not a valid IntervalStrategy")
+    assert line.startswith("the trainer refuses its arguments: sometimes is not a valid IntervalStrategy")
 
 
 def test_questions_that_fill_the_length_leave_nothing_to_learn(lab: Any) -> None:
