@@ -34,7 +34,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--resume-from", metavar="NAME", help="checkpoint of that run: checkpoint-40")
     parsed = parser.parse_args(arguments)
     if not parsed.run_folder.is_dir():
-        print(f"error: {parsed.run_folder}: no such folder", file=sys.stderr)
+        print(f"error: {parsed.run_folder}: no such folder", file=sys.stderr)  # noqa: T201 - a usage error
         sys.exit(USAGE_ERROR)
     return parsed
 
@@ -48,7 +48,7 @@ def _train(run: RunFolder, rank: Rank, resume_from: str | None) -> NoReturn:
         from .session import run_session
 
         result = run_session(run, rank, voice, resume_from)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever ends a rank is put on record
         traceback.print_exc()
         code, line = exits.describe(error)
         _tell_failure(voice, code, line)

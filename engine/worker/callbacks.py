@@ -69,7 +69,7 @@ class Events(TrainerCallback):  # type: ignore[misc]
         """Say which trainer this is the callback of."""
         self._trainer = trainer
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Check the ranks against the plan, and answer the prompts before the first step."""
         ranks = self._around.group.gather(describe_rank(self._around.group.rank, self._trainer))
         for event in ranks:
@@ -80,12 +80,12 @@ class Events(TrainerCallback):  # type: ignore[misc]
             self._around.voice.event(EvalEvent(t=time.time(), step=0, exact_match=matched))
         self._around.voice.say(f"training from step {state.global_step} to {state.max_steps}")
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         """Start the clock with the first step."""
         if not self._watch.started:
             self._watch.start()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Have the last step evaluated and saved, whatever the rhythm."""
         if state.global_step >= state.max_steps:  # the last step is always evaluated and saved
             control.should_save = control.should_log = True
@@ -94,13 +94,13 @@ class Events(TrainerCallback):  # type: ignore[misc]
         self._rest(control)
         return control
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+    def on_log(self, _args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Write a step event."""
         if logs and "loss" in logs:
             self._step(state, logs)
             self._rest(control)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+    def on_evaluate(self, _args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
         """Answer the prompts, and write an eval event."""
         matched = self._answer(state.global_step)
         self._around.voice.event(_eval_event(state.global_step, metrics or {}, matched, self._trainer))
@@ -108,7 +108,7 @@ class Events(TrainerCallback):  # type: ignore[misc]
         if not control.should_save:
             self._watch.go_on()
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Make the checkpoint count: its manifest, its event, and the oldest one goes."""
         folder = Path(args.output_dir).resolve() / f"checkpoint-{state.global_step}"
         self._around.group.wait()  # every rank has written its part

@@ -18,7 +18,7 @@ class Requests(TrainerCallback):  # type: ignore[misc]
         self.stopped = False
         """Whether the run was stopped before its last step."""
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Look for a request, and agree on it with the other ranks."""
         wanted = self._group.from_first(_look(self._run) if self._group.rank.is_first else _NOTHING)
         if wanted == _NOTHING:

@@ -35,7 +35,7 @@ def leave(run: RunFolder, rank: Rank, *, status: Status, step: int | None, error
         run.exit_folder.mkdir(mode=0o700, exist_ok=True)
         write_atomically(run.exit_file(rank.rank), json.dumps(record) + "\n")
     except OSError as failure:
-        print(f"exit record lost: {failure}", file=sys.stderr)
+        print(f"exit record lost: {failure}", file=sys.stderr)  # noqa: T201 - into the rank's log
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -71,7 +71,7 @@ def _sections() -> list[str]:
 
 def _read(path: os.PathLike[str], parse: Any) -> Any:
     try:
-        with open(path, encoding="utf8") as file:
+        with open(path, encoding="utf8") as file:  # noqa: PTH123 - PathLike
             return parse(file.read())
     except FileNotFoundError:
         raise BadInput(f"{path}: not there", hint="this is not a run folder made by ftwiz run") from None

@@ -22,14 +22,14 @@ class Voice:
         try:
             self._log.append(event)
         except OSError as error:
-            print(f"event lost: {error}: {event}", file=sys.stderr)
+            print(f"event lost: {error}: {event}", file=sys.stderr)  # noqa: T201 - into the rank's log
 
     def say(self, message: str) -> None:
         """Narrate what happens now, in a few words."""
-        print(f"[ftwiz] {message}")
+        print(f"[ftwiz] {message}")  # noqa: T201 - into the rank's log
         self.event(LogEvent(t=time.time(), message=message))
 
     def alert(self, level: str, code: str, message: str, step: int | None = None) -> None:
         """Tell a person something that they should know."""
-        print(f"[ftwiz] {level}: {message}", file=sys.stderr)
+        print(f"[ftwiz] {level}: {message}", file=sys.stderr)  # noqa: T201 - into the rank's log
         self.event(AlertEvent(t=time.time(), level=level, code=code, message=message, step=step))  # type: ignore[arg-type]
