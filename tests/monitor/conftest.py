@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,13 @@ def recorded(tmp_path: Path) -> Callable[[str], RunFolder]:
 @pytest.fixture
 def frame_of() -> Callable[[str], Frame]:
     """The frame of a recorded run; its folder is named alike on every machine."""
+    return _frame
 
-    def read(name: str) -> Frame:
-        reader = Reader(RunFolder(RUNS / name), status=RunFolder.read_record, clock=lambda: NOW)
-        frame = reader.read_all()
-        reader.close()
-        model = f"/runs/{name}/model" if frame.model else None
-        return replace(frame, folder=f"/runs/{name}", model=model)
 
-    return read
+@cache
+def _frame(name: str) -> Frame:
+    reader = Reader(RunFolder(RUNS / name), status=RunFolder.read_record, clock=lambda: NOW)
+    frame = reader.read_all()
+    reader.close()
+    model = f"/runs/{name}/model" if frame.model else None
+    return replace(frame, folder=f"/runs/{name}", model=model)
