@@ -13,6 +13,7 @@ from .evidence import Evidence, Killed
 from .policy import describe_exit, signal_name
 
 UNKNOWN = "unknown"
+FULL_BELOW_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +177,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         return _oom_killed(evidence)
     if evidence.killed is not None and was_killed:
         return _killed(evidence.killed)
-    return _by_rule(evidence) or _by_exit(evidence) or _unknown(evidence)
+    return _by_rule(evidence) or _by_disk(evidence) or _by_exit(evidence) or _unknown(evidence)
 
 
 def _by_rule(evidence: Evidence) -> Diagnosis | None:
@@ -192,6 +193,15 @@ def _by_rule(evidence: Evidence) -> Diagnosis | None:
                 command=rule.command(evidence) if rule.command else None,
             )
     return None
+
+
+def _by_disk(evidence: Evidence) -> Diagnosis | None:
+    # On a full disk the logs end before the error: the disk itself is the witness.
+    if evidence.free_bytes is None or evidence.free_bytes >= FULL_BELOW_BYTES:
+        return None
+    rule = next(rule for rule in RULES if rule.cause == "disk_full")
+    seen = f"{evidence.free_bytes} bytes are free on the disk of the run folder"
+    return Diagnosis(cause=rule.cause, message=rule.message, evidence=seen, advice=rule.advice)
 
 
 def _by_exit(evidence: Evidence) -> Diagnosis | None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Evidence:
     """The rank that a signal ended first, as the launcher tells."""
     new_oom_kills: int = 0
     """Processes that the kernel killed for want of memory during the attempt, anywhere on the host."""
+    free_bytes: int | None = None
+    """Space left on the disk of the run folder."""
     lines: tuple[str, ...] = ()
     """Ends of the logs of this attempt: failed ranks first, then the others, then the launcher."""
 
@@ -106,6 +109,7 @@ def gather(
         alert_messages=tuple(alert.message for alert in watch.alerts),
         killed=killed_rank(launcher),
         new_oom_kills=new_oom_kills,
+        free_bytes=_free_bytes(run),
         lines=tuple(
             line[:MAX_LINE_CHARACTERS]
             for text in (*texts, launcher)
@@ -138,6 +142,13 @@ def newest_checkpoint(run: RunFolder) -> str | None:
     """Return the name of the newest checkpoint that was finished; ``resume`` verifies its bytes."""
     folders = checkpoints.list_checkpoints(run.checkpoints)
     return next((folder.name for folder in folders if (folder / checkpoints.MANIFEST).is_file()), None)
+
+
+def _free_bytes(run: RunFolder) -> int | None:
+    try:
+        return shutil.disk_usage(run.path).free
+    except OSError:
+        return None
 
 
 def _micro_batch_size(run: RunFolder) -> int | None:

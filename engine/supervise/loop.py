@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 from .. import hardware
@@ -27,6 +28,7 @@ from .sampler import Sampler
 from .watch import Watch
 
 TICK_SECONDS = 0.2
+RETRY_SECONDS = 1.0
 LAST_WRITE_SECONDS = 60.0
 """How long a full disk may hold up the record of the ending."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -45,7 +47,10 @@ class Supervisor:
         self._grace_seconds = grace_seconds
         self._resume_from = resume_from
         self._record = run.read_record()
-        self._record_is_written = False
+        self._record_is_written = True
+        self._unwritten: list[Event] = []
+        self._complained: set[Path] = set()
+        self._retry_at = 0.0
         self._marker = marker_of(self._record)
         self._popen: subprocess.Popen[bytes] | None = None
         self._stop_signalled = False
@@ -131,13 +136,14 @@ class Supervisor:
             self._change_attempt(exit_code=code)
 
     def _move(self) -> None:
-        """Follow the table of states; write the record that a full disk has held up."""
+        """Follow the table of states; write what a full disk has held up."""
         if self._watch.has_progress:
             self._try_move("progress", None)
         if self._watch.stop_asked_at is not None:
             now = self._watch.stop_now_at is not None
             self._try_move("stop asked", "stops at once" if now else "saves and stops")
-        if not self._record_is_written:
+        waiting = self._unwritten or not self._record_is_written
+        if waiting and time.monotonic() >= self._retry_at:
             self._write_record()
 
     def _try_move(self, what: str, reason: str | None) -> None:
@@ -185,7 +191,7 @@ class Supervisor:
         self._enter(state, reason)
         deadline = time.monotonic() + LAST_WRITE_SECONDS
         while not self._record_is_written and time.monotonic() < deadline:
-            time.sleep(1)
+            time.sleep(RETRY_SECONDS)
             self._write_record()
         self._events.close()
 
@@ -210,20 +216,34 @@ class Supervisor:
         self._write_record()
 
     def _append(self, event: Event) -> None:
+        self._unwritten.append(event)
+        self._write_events()
+
+    def _write_events(self) -> None:
+        """Write what is waiting; what a full disk refuses waits on."""
         try:
-            self._events.append(event)
+            while self._unwritten:
+                self._events.append(self._unwritten[0])
+                del self._unwritten[0]
         except OSError as error:
-            _say(f"{self._run.events_file}: {error.strerror}")
+            self._complain(self._run.events_file, error)
 
     def _write_record(self) -> None:
+        if self._unwritten:
+            self._write_events()
         try:
             self._run.write_record(self._record)
         except OSError as error:
-            if self._record_is_written:
-                _say(f"{self._run.record_file}: {error.strerror}; trying again")
+            self._complain(self._run.record_file, error)
             self._record_is_written = False
         else:
             self._record_is_written = True
+
+    def _complain(self, path: Path, error: OSError) -> None:
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        if path not in self._complained:
+            self._complained.add(path)
+            _say(f"{path}: {error.strerror}; trying again")
 
     def _change_attempt(self, **values: object) -> None:
         *before, last = self._record.attempts

@@ -1,6 +1,7 @@
 """How a command follows a run: on the monitor's screen, in lines, as JSON, or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -93,7 +94,9 @@ def on_a_terminal() -> bool:
 def _in_lines(run: RunFolder, how: Follow) -> int:
     try:
         _narrate(run, how)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except (KeyboardInterrupt, OSError) as error:
+        if isinstance(error, OSError):
+            _forget_stdout(error)
         # A second Ctrl-C while the hints are written must not end in a traceback either.
         with contextlib.suppress(KeyboardInterrupt):
             say([f"left {run.id}: training goes on", *_way_back(run)])
@@ -117,8 +120,10 @@ def _say_ending(run: RunFolder, how: Follow) -> None:
 
 
 def _narrate_quietly(run: RunFolder, how: Follow) -> None:
-    with contextlib.suppress(OSError):  # whoever read our output is gone; the run is not
+    try:
         _narrate(run, how)
+    except OSError as error:
+        _forget_stdout(error)
 
 
 def _narrate(run: RunFolder, how: Follow) -> None:
@@ -133,6 +138,13 @@ def _narrate(run: RunFolder, how: Follow) -> None:
 def _write(text: str) -> None:
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
+
+
+def _forget_stdout(error: OSError) -> None:
+    """Whoever read our output is gone and the run is not: Python must not complain about it at its end."""
+    if error.errno not in {errno.EPIPE, errno.EIO}:
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _width() -> int | None:

@@ -83,6 +83,12 @@ def test_a_kill_while_the_kernel_was_short_of_memory_is_host_oom() -> None:
     assert found.command is not None
 
 
+def test_a_full_disk_is_the_cause_when_the_logs_could_not_say_it() -> None:
+    found = diagnose(evidence("step 3", vanished_rank=0, free_bytes=4096))
+    assert found.cause == "disk_full"
+    assert found.evidence == "4096 bytes are free on the disk of the run folder"
+
+
 def test_an_exit_record_is_evidence_also_when_the_log_is_lost() -> None:
     found = diagnose(evidence("saving", errors=("RuntimeError: CUDA out of memory",)))
     assert found.cause == "device_oom"

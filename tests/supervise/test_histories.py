@@ -213,6 +213,18 @@ def test_stop_now_ends_what_a_lost_run_has_left(standin: Make, wait_for: Wait) -
     assert run.processes == []
 
 
+def test_the_ending_is_recorded_also_when_no_event_can_be_written(standin: Make) -> None:
+    run = standin()
+    run.run.events_file.symlink_to("/dev/full")
+    run.start()
+    record = run.wait_until_over()
+    assert record.state is RunState.FAILED
+    assert record.diagnosis is not None
+    assert record.diagnosis.cause == "disk_full"
+    assert "No space left on device" in str(record.diagnosis.evidence)
+    assert "No space left on device; trying again" in run.run.supervisor_log.read_text()
+
+
 def test_a_supervisor_that_cannot_start_says_why(standin: Make) -> None:
     run = standin()
     run.run.path.joinpath("job.yaml").write_text("version: 1\nmodle: {}\n")
