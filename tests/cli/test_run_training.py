@@ -101,7 +101,7 @@ def test_run_follows_to_the_end_and_says_what_came_of_it(
     assert states == ["launching", "running", "finished"]
     assert "finished after" in done.stderr
     assert f"{STEPS} of {STEPS}" in done.stderr
-    assert str(run.final_model) in done.stderr
+    assert f"runs/{run.id}/model" in done.stderr
     assert (run.final_model / "model.safetensors").is_file()
     assert_nothing_is_left(run)
     secret_free = {path.name for path in run.log_folder.iterdir()}
