@@ -1,5 +1,6 @@
 """What is shipped: the files of a wheel, a plain install without the stack, and the tested versions."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -126,6 +127,20 @@ def test_the_installed_command_answers_from_anywhere(plain_install: Path, tmp_pa
     )
     assert "demo" in _run(ftwiz, "presets", cwd=Path("/"), env=environment).split()
     assert _run(ftwiz, "runs", "--json", cwd=Path("/"), env=environment).strip() == "[]"
+
+
+def test_without_torch_runs_are_planned_and_watched(
+    plain_install: Path, qa_rows: Path, home: Path, finished_run: Path
+) -> None:
+    job = home / "job.yaml"
+    job.write_text(f"model: {{name_or_path: some/model}}\ndata: {{path: {qa_rows}}}\n", encoding="utf8")
+    ftwiz, environment = plain_install / "bin" / "ftwiz", _plain_environment(home)
+    plan = json.loads(_run(ftwiz, "plan", "--json", job, env=environment))
+    assert plan["strategy"]["num_processes"] >= 1
+    state = json.loads(_run(ftwiz, "watch", "--once", "--json", finished_run.name, env=environment))
+    assert "finished" in json.dumps(state)
+    assert finished_run.name in _run(ftwiz, "runs", env=environment)
+    assert _run(ftwiz, "logs", finished_run.name, env=environment) == "training is over\n"
 
 
 def test_without_torch_the_demo_names_the_install_command_and_leaves_nothing(
