@@ -25,7 +25,8 @@ def wizard(*, preset: str | None, plain: bool) -> int:
     from ..engine.job import load_preset
 
     start = load_preset(preset or DEFAULT_PRESET)
-    if plain or os.environ.get("TERM", "dumb") == "dumb":
+    by_line = plain or os.environ.get("TERM", "dumb") == "dumb"
+    if by_line:
         from ..tui.plain import run_plain_wizard
 
         result = run_plain_wizard(detect(), preset=start)
@@ -40,6 +41,7 @@ def wizard(*, preset: str | None, plain: bool) -> int:
         sys.stderr.write(f"start it with: ftwiz run {result.path}\n")
         return ExitCode.OK
     from ..engine.job import load_job
+    from .follow import Follow
     from .run import launch
 
-    return launch(load_job(result.path))
+    return launch(load_job(result.path), Follow(no_tui=by_line))

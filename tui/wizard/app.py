@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -169,12 +169,13 @@ class WizardApp(App[WizardResult]):
     def action_finish(self, launch: bool) -> None:  # noqa: FBT001 - Textual's actions take positional values
         """Ask for the path, write the job and leave; with a problem go there instead."""
         if len(self.screen_stack) == 1:
-            self.run_worker(self._finish(launch=launch), group="finish", exclusive=True)
+            self._finish(launch=launch)
 
     async def action_quit(self) -> None:
         """Leave; nothing was written."""
         self.exit(None)
 
+    @work(group="finish", exclusive=True)
     async def _finish(self, *, launch: bool) -> None:
         await self._look()
         review = self.review
@@ -196,8 +197,9 @@ class WizardApp(App[WizardResult]):
                 name.value = self.draft.answers.name
         self._check()
 
-    def _check(self) -> None:
-        self.run_worker(self._look(), group="check", exclusive=True)
+    @work(group="check", exclusive=True)
+    async def _check(self) -> None:
+        await self._look()
 
     async def _look(self) -> None:
         """Check the answers beside the screen, which stays responsive; an overtaken check is dropped."""

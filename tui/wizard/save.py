@@ -37,6 +37,8 @@ def write_job(job: Job, path: Path, *, overwrite: bool = False) -> None:
         BadInput: The file is there and ``overwrite`` was not said, or it cannot be written.
     """
     text = dump_job(job)
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder; name a file in it")
     try:
         with path.open("w" if overwrite else "x", encoding="utf8") as file:
             file.write(text)
