@@ -125,7 +125,7 @@ def test_a_reader_hands_out_what_was_written_since(recorded: Callable[[str], Run
     with run.events_file.open("ab") as file:
         file.write(b'{"kind":"step","t":1750000041.0,"step":114,"max_steps":160,"loss":0.25}\n')
     with run.rank_log(0).open("ab") as file:
-        file.write(b"10%|#\r20%|##\r\nnext\n")
+        file.write(b"10%|#\r20%|##\r\n{'loss': '0.5', 'epoch': '1'}\nnext\n")
     after = reader.read()
     reader.close()
     assert before.view.latest is not None

@@ -32,7 +32,7 @@ def test_without_a_terminal_it_writes_plain_lines_to_the_end(recorded: Recorded,
     recorded("demo")
     done = watch("demo", home=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "exact match   0 % -> 83 %" in done.stdout
+    assert "exact match   0 % -> 100 %" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
 
 

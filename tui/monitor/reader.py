@@ -1,6 +1,7 @@
 """Reads a run folder into frames: the only part of the monitor that touches files."""
 
 import json
+import re
 import threading
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from .view import Facts, Frame, History
 LOG_LINES = 400
 LOG_TAIL_BYTES = 64 << 10
 _DEVICES_TAIL_BYTES = 16 << 10
+_METRICS = re.compile(r"\{'(loss|eval_|train_)")
+"""The trainer also prints what the events tell; it would push everything else off the screen."""
 
 
 class Reader:
@@ -70,7 +73,8 @@ class Reader:
         self._history.feed(self._events.poll())
         self._read_devices()
         for log in self._logs:
-            self._log.extend(_text(line) for line in log.poll())
+            lines = (_text(line) for line in log.poll())
+            self._log.extend(line for line in lines if not _METRICS.match(line))
         return Frame(
             record=record,
             view=self._history.view(),

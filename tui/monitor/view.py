@@ -170,7 +170,7 @@ class _Collected:
 
     @classmethod
     def for_steps(cls, max_steps: int) -> "_Collected":
-        span = min(100.0, max(2.0, max_steps / 60))
+        span = min(100.0, max(2.0, max_steps / 100))
         return cls(
             loss=Series(span=span),
             speed=Series(span=span),

@@ -272,16 +272,18 @@ def _row(band: list[int], line: list[int], marks: set[int]) -> Row:
 
 
 def _step_axis(limit: int, num_cells: int) -> Row:
+    """Label the ends, and round steps between them where there is room."""
     cells = ["─"] * num_cells
-    num_labels = max(1, min(4, num_cells // 12))
-    for part in range(num_labels + 1):
-        label = short_number(round(limit * part / num_labels))
-        start = min(
-            num_cells - len(label),
-            round(part / num_labels * (num_cells - 1)) - (len(label) // 2 if part else 0),
-        )
-        cells[max(0, start) : max(0, start) + len(label)] = label
-    return ((" " * (LABEL_WIDTH - 1), "dim"), ("└", "faint"), *_dim_labels("".join(cells[:num_cells])))
+    taken = 0
+    end = num_cells - len(short_number(limit)) - 2
+    for tick in axis_of(0, limit, num_ticks=max(1, min(4, num_cells // 12))).ticks:
+        label = short_number(tick)
+        start = round(tick / limit * (num_cells - 1)) - (len(label) // 2 if tick else 0)
+        if taken <= start and start + len(label) <= end:
+            cells[start : start + len(label)] = label
+            taken = start + len(label) + 2
+    cells[end + 2 :] = short_number(limit)
+    return ((" " * (LABEL_WIDTH - 1), "dim"), ("└", "faint"), *_dim_labels("".join(cells[-num_cells:])))
 
 
 def _dim_labels(text: str) -> Row:
