@@ -52,8 +52,17 @@ def check_stack() -> None:
     if missing:
         raise Refused(
             f"training needs {', '.join(missing)}, which this Python does not have",
-            hint=f"{sys.executable} -m pip install 'ftwiz[train]'",
+            hint=_install_command(),
         )
+
+
+def _install_command() -> str:
+    # pipx and uv keep their environments without pip: a command that cannot run would be no help.
+    if find_spec("pip"):
+        return f"{sys.executable} -m pip install 'ftwiz[train]'"
+    return (
+        "install ftwiz with its extra: pipx install --force 'ftwiz[train]', or uv tool install 'ftwiz[train]'"
+    )
 
 
 def prepare(loaded: LoadedJob, machine: Machine, *, python: str = sys.executable) -> Prepared:

@@ -143,9 +143,18 @@ def test_without_torch_runs_are_planned_and_watched(
     assert _run(ftwiz, "logs", finished_run.name, env=environment) == "training is over\n"
 
 
+@pytest.mark.parametrize(
+    ("has_pip", "command"),
+    [(True, "/bin/python -m pip install 'ftwiz[train]'"), (False, "pipx install --force 'ftwiz[train]'")],
+    ids=["pip", "pipx and uv"],
+)
 def test_without_torch_the_demo_names_the_install_command_and_leaves_nothing(
-    plain_install: Path, tmp_path: Path
+    has_pip: bool, command: str, plain_install: Path, tmp_path: Path
 ) -> None:
+    import pip
+
+    (tmp_path / "pip").symlink_to(Path(pip.__file__).parent)
+    environment = _plain_environment(tmp_path) | ({"PYTHONPATH": str(tmp_path)} if has_pip else {})
     done = subprocess.run(
         [plain_install / "bin" / "ftwiz", "demo"],
         capture_output=True,
@@ -153,11 +162,11 @@ def test_without_torch_the_demo_names_the_install_command_and_leaves_nothing(
         timeout=60,
         check=False,
         cwd=tmp_path,
-        env=_plain_environment(tmp_path),
+        env=environment,
     )
     assert done.returncode == 3
     assert "torch" in done.stderr
-    assert "pip install 'ftwiz[train]'" in done.stderr
+    assert command in done.stderr
     assert len(done.stderr.splitlines()) <= 2
     assert not (tmp_path / "runs").exists()
 
