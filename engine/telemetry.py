@@ -28,7 +28,6 @@ POLL_BYTES = 8 << 20
 """Most that one poll reads of a file: a backlog of any size is worked off piece by piece."""
 _MAX_INT = 2**63 - 1
 _MEMORY_BYTES = 64
-_TYPES: Mapping[str, type[Event]] = {event_type.kind: event_type for event_type in EVENT_TYPES}
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -51,7 +50,7 @@ def decode(line: bytes) -> Event | None:
     """
     try:
         body = json.loads(line)
-        return _typed(_TYPES[body["kind"]], body)  # type: ignore[no-any-return]
+        return _EVENT_TYPERS[body["kind"]](body)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
@@ -256,72 +255,97 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _hints(noun: type) -> Mapping[str, Any]:
-    hints = get_type_hints(noun)
-    return {field.name: hints[field.name] for field in fields(noun)}
+def _typer(wanted: Any) -> Callable[[Any], Any]:
+    """Return what makes a JSON value the type that a field declares.
 
-
-def _typed(wanted: Any, value: Any) -> Any:
-    """Return a JSON value as the type that a field declares.
-
-    Raises:
-        TypeError: It is something else (also ValueError, OverflowError).
+    The result raises TypeError, KeyError or OverflowError on a value of another type.
     """
-    if get_origin(wanted) in {UnionType, Literal}:
-        return _chosen(get_args(wanted), value)
-    if wanted is float:
-        return _float(value)
-    if wanted in {int, str}:
-        # bool is an int to isinstance, and no event has an int beyond 64 bits
-        if type(value) is not wanted or (wanted is int and abs(value) > _MAX_INT):
-            raise TypeError
-        return value
-    if wanted is bool:
-        return _chosen((True, False), value)
-    return _typed_nested(wanted, value)
-
-
-def _typed_nested(wanted: Any, value: Any) -> Any:
+    if get_origin(wanted) is UnionType:
+        return _optional(_typer(next(arm for arm in get_args(wanted) if arm is not type(None))))
+    if get_origin(wanted) is Literal:
+        return _one_of(get_args(wanted))
     if get_origin(wanted) is tuple:
-        return tuple(_typed(get_args(wanted)[0], item) for item in _is(list, value))
+        return _list_of(_typer(get_args(wanted)[0]))
     if get_origin(wanted) is Mapping:
-        return _typed_mapping(get_args(wanted)[1], _is(dict, value))
-    hints = _hints(wanted)
-    return wanted(
-        **{name: _typed(hints[name], item) for name, item in _is(dict, value).items() if name in hints}
-    )
-
-
-def _typed_mapping(wanted: Any, value: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the items of another type: a trainer may log anything under a name of its own."""
-    typed = {}
-    for name, item in value.items():
-        with contextlib.suppress(TypeError, KeyError, OverflowError):
-            typed[name] = _typed(wanted, item)
-    return typed
-
-
-def _is(wanted: type, value: Any) -> Any:
-    if not isinstance(value, wanted):
-        raise TypeError
-    return value
+        return _mapping_of(_typer(get_args(wanted)[1]))
+    return _PLAIN_TYPERS.get(wanted) or _noun(wanted)
 
 
 def _float(value: Any) -> float:
-    if isinstance(value, str):
+    if type(value) is float:
+        return value
+    if type(value) is int:  # bool is an int to isinstance
+        return float(value)
+    if type(value) is str:
         return _NON_FINITE[value]
-    if type(value) not in {int, float}:
-        raise TypeError
-    return float(value)
-
-
-def _chosen(allowed: tuple[Any, ...], value: Any) -> Any:
-    for choice in allowed:
-        if choice is type(None) and value is None:
-            return None
-        if not isinstance(choice, type) and get_origin(choice) is None:
-            if type(choice) is type(value) and choice == value:
-                return value
-        elif choice is not type(None) and value is not None:
-            return _typed(choice, value)
     raise TypeError
+
+
+def _int(value: Any) -> int:
+    if type(value) is int and abs(value) <= _MAX_INT:
+        return value
+    raise TypeError
+
+
+def _str(value: Any) -> str:
+    if type(value) is str:
+        return value
+    raise TypeError
+
+
+def _bool(value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    raise TypeError
+
+
+_PLAIN_TYPERS: Mapping[type, Callable[[Any], Any]] = {float: _float, int: _int, str: _str, bool: _bool}
+
+
+def _optional(typer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else typer(value)
+
+
+def _one_of(allowed: tuple[str, ...]) -> Callable[[Any], str]:
+    return {word: word for word in allowed}.__getitem__
+
+
+def _list_of(typer: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    def typed(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list:
+            raise TypeError
+        return tuple(map(typer, value))
+
+    return typed
+
+
+def _mapping_of(typer: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
+    """Leave out the items of another type: a trainer may log anything under a name of its own."""
+
+    def typed(value: Any) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise TypeError
+        kept = {}
+        for name, item in value.items():
+            with contextlib.suppress(TypeError, KeyError, OverflowError):
+                kept[name] = typer(item)
+        return kept
+
+    return typed
+
+
+def _noun(wanted: type) -> Callable[[Any], Any]:
+    hints = get_type_hints(wanted)
+    typers = {field.name: _typer(hints[field.name]) for field in fields(wanted)}
+
+    def typed(value: Any) -> Any:
+        if type(value) is not dict:
+            raise TypeError
+        return wanted(**{name: typers[name](item) for name, item in value.items() if name in typers})
+
+    return typed
+
+
+_EVENT_TYPERS: Mapping[str, Callable[[Any], Event]] = {
+    event_type.kind: _noun(event_type) for event_type in EVENT_TYPES
+}
