@@ -1,4 +1,4 @@
-"""The model of the embedded demo: a tiny Llama and a byte tokenizer, built from a seed on first use.
+"""The model of the embedded demo: a tiny Llama and a letter tokenizer, built from a seed on first use.
 
 Nothing is downloaded. It knows nothing at first: every weight is random. Rotary base 30 instead of the usual
 10,000 suits its short sequences, where neighbouring letters are all that matters.
@@ -11,12 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from ..checkpoints import verify, write_manifest
 
 NAME = "ftwiz:demo"
-VERSION = "demo-v1"
 SEED = 0
-SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+SPECIAL = ["<|pad|>", "<|end|>", "<|unknown|>", "<|system|>", "<|user|>", "<|assistant|>"]
+LETTERS = ["\n", *map(chr, range(ord(" "), ord("~") + 1))]
+"""Printable ASCII: what the untrained model babbles can be read, and shown on any terminal."""
 MAX_TOKENS = 256
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -34,9 +37,13 @@ SHAPE = {
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "max_position_embeddings": MAX_TOKENS,
-    "tie_word_embeddings": True,
+    "tie_word_embeddings": False,
     "rope_parameters": {"rope_type": "default", "rope_theta": 30.0},
 }
+
+_RECIPE = repr((SEED, SPECIAL, LETTERS, CHAT_TEMPLATE, SHAPE)).encode()
+VERSION = f"demo-{xxhash.xxh3_64_hexdigest(_RECIPE)[:8]}"
+"""Name of the folder: another recipe is another model, so an old one is never taken for the new."""
 
 
 def folder(narrate: Callable[[str], None]) -> Path:
@@ -96,20 +103,21 @@ def _build(path: Path) -> None:
 
 
 def _tokenizer() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
-    # Bytes as tokens: the model must see letters to turn words around, and every text can be written.
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = Tokenizer(models.BPE({token: i for i, token in enumerate(SPECIAL + letters)}, []))
-    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokens.decoder = decoders.ByteLevel()
+    # Letters as tokens: the model must see them to turn words around. A BPE without merges leaves them alone.
+    vocabulary = {token: number for number, token in enumerate(SPECIAL + LETTERS)}
+    tokens = Tokenizer(models.BPE(vocabulary, [], unk_token=SPECIAL[2]))
+    tokens.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokens,
         pad_token=SPECIAL[0],
         eos_token=SPECIAL[1],
-        additional_special_tokens=SPECIAL[2:],
+        unk_token=SPECIAL[2],
+        additional_special_tokens=SPECIAL[3:],
         model_max_length=MAX_TOKENS,
+        clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

@@ -111,13 +111,18 @@ def test_an_adapter_is_saved_alone_and_loads_onto_its_model(lab: Any) -> None:
     assert int(loaded.stdout) == rank.num_parameters
 
 
-@pytest.mark.parametrize(("backend", "ranks"), [("single", 1), ("ddp", 2)])
-def test_stopped_and_resumed_is_the_same_as_never_stopped(lab: Any, backend: str, ranks: int) -> None:
-    train = {"max_steps": 8, "eval_steps": 3}
+@pytest.mark.parametrize(
+    ("backend", "ranks", "method"),
+    [("single", 1, {"kind": "lora", "lora_dropout": 0.1}), ("ddp", 2, {"kind": "full"})],
+)
+def test_stopped_and_resumed_is_the_same_as_never_stopped(
+    lab: Any, backend: str, ranks: int, method: dict[str, object]
+) -> None:
+    train = {"max_steps": 10, "eval_steps": 3}
     samples = {"num_samples": 2, "sample_max_new_tokens": 2}
-    whole = lab.make(backend, train=train, run=samples)
+    whole = lab.make(backend, train=train, run=samples, method=method)
     assert lab.work(whole, ranks=ranks).returncode == 0
-    run = lab.make(backend, train=train, run=samples)
+    run = lab.make(backend, train=train, run=samples, method=method)
     run.stop_request.touch()
     assert lab.work(run, ranks=ranks).returncode == 0
     assert [lab.exit_record(run, rank)["status"] for rank in range(ranks)] == ["stopped"] * ranks
@@ -193,3 +198,24 @@ def test_real_question_and_answer_rows_train(lab: Any, corpus: Path) -> None:
     assert {event.prompt for event in lab.events(run, SampleEvent)} <= {
         json.loads(line)["question"] for line in path.read_text(encoding="utf8").splitlines()
     }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sections", "dtypes"),
+    [
+        ({"mixed_precision": "bf16"}, {"method": {"kind": "lora", "r": 2}}, {"bfloat16", "float32"}),
+        ({"mixed_precision": "bf16", "gradient_checkpointing": True}, {}, {"float32"}),
+        ({"gradient_checkpointing": True}, {"method": {"kind": "lora", "r": 2}}, {"float32"}),
+    ],
+)
+def test_every_way_that_can_be_planned_on_this_machine_trains_and_answers(
+    lab: Any, strategy: dict[str, Any], sections: dict[str, Any], dtypes: set[str]
+) -> None:
+    run = lab.train(strategy=strategy, run={"num_samples": 2, "sample_max_new_tokens": 2}, **sections)
+    steps = lab.events(run, StepEvent)
+    assert len(steps) == 6
+    assert steps[-1].loss < steps[0].loss
+    (rank,) = lab.events(run, RankEvent)
+    assert set(rank.parameter_bytes) == dtypes
+    assert len(lab.events(run, SampleEvent)) == 4
+    assert lab.events(run, AlertEvent) == []
