@@ -23,6 +23,8 @@ from .launch import marker_of, read_launch
 HANDSHAKE_SECONDS = 60.0
 POLL_SECONDS = 0.05
 FOREGROUND_POLL_SECONDS = 0.5
+SILENT_SECONDS = 60.0
+"""A supervisor on another host that has not sampled for so long is taken for dead."""
 _SIGNALS_OF_THE_FOREGROUND = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -129,14 +131,10 @@ def status(run: RunFolder) -> RunRecord:
     record = run.read_record()  # it may have ended between the first look and now
     if not _is_deserted(run, record):
         return record
-    assert record.supervisor is not None
-    rebooted = record.supervisor.boot_id != process.boot_id()
     return replace(
         record,
         state=RunState.LOST,
-        reason="the host was rebooted"
-        if rebooted
-        else f"its supervisor (pid {record.supervisor.pid}) is gone",
+        reason=_why_lost(record),
         resumable_from=newest_checkpoint(run),
     )
 
@@ -160,9 +158,27 @@ def leftovers(record: RunRecord) -> list[ProcessIdentity]:
 
 
 def _is_deserted(run: RunFolder, record: RunRecord) -> bool:
-    if record.state.is_over or record.supervisor is None or record.host != socket.gethostname():
+    if record.state.is_over or record.supervisor is None:
         return False
-    return not process.alive(record.supervisor) and not _is_locked(run)
+    if record.host == socket.gethostname():
+        return not process.alive(record.supervisor) and not _is_locked(run)
+    # Another host, or a container that is gone: its processes cannot be seen from here. A supervisor samples
+    # every second, and holds the lock where the file system knows of locks.
+    return _silent_seconds(run) > SILENT_SECONDS and not _is_locked(run)
+
+
+def _silent_seconds(run: RunFolder) -> float:
+    files = [run.record_file, *run.devices_files]
+    return time.time() - max(path.stat().st_mtime for path in files)
+
+
+def _why_lost(record: RunRecord) -> str:
+    assert record.supervisor is not None
+    if record.host != socket.gethostname():
+        return f"nothing was heard from its supervisor on {record.host} for {SILENT_SECONDS:.0f} s"
+    if record.supervisor.boot_id != process.boot_id():
+        return "the host was rebooted"
+    return f"its supervisor (pid {record.supervisor.pid}) is gone"
 
 
 def _is_locked(run: RunFolder) -> bool:

@@ -38,7 +38,8 @@ class Watch:
     has_progress: bool = False
     last_step: StepEvent | None = None
     alerts: list[AlertEvent] = field(default_factory=list)
-    ranks: dict[int, ProcessIdentity] = field(default_factory=dict)
+    ranks: dict[int, tuple[int, ProcessIdentity | None]] = field(default_factory=dict)
+    """Pid by rank, and who had it when the rank made itself known: ``None`` when it was dead by then."""
     exit_records: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class Watch:
         for event in self._follower.poll():
             self._take(event)
         self._read_stop_request()
-        dead = [rank for rank, identity in self.ranks.items() if not process.alive(identity)]
+        dead = [rank for rank, (_, known) in self.ranks.items() if known is None or not process.alive(known)]
         self._read_exit_records()  # after the look at the dead: a rank writes its record and then dies
         if not being_ended and self.rank_failed_at is None:
             self._look_for_failed_rank(dead)
@@ -100,8 +101,8 @@ class Watch:
             self.has_progress, self.last_step = True, event
         elif isinstance(event, RankEvent):
             self.has_progress = True
-            if event.host == socket.gethostname() and (identity := process.identify(event.pid)):
-                self.ranks[event.rank] = identity
+            if event.host == socket.gethostname():
+                self.ranks[event.rank] = (event.pid, process.identify(event.pid))
         elif isinstance(event, AlertEvent):
             self.alerts.append(event)
         elif isinstance(event, EndEvent):
@@ -133,7 +134,7 @@ class Watch:
         for rank in dead:
             if rank not in self.exit_records:
                 self.vanished_rank = rank
-                self._rank_failed(f"rank {rank} died without a word (pid {self.ranks[rank].pid})")
+                self._rank_failed(f"rank {rank} died without a word (pid {self.ranks[rank][0]})")
                 return
 
     def _rank_failed(self, what: str) -> None:

@@ -63,8 +63,7 @@ def start_and_follow(run: RunFolder, how: Follow, *, resume_from: str | None = N
         from ..tui.monitor import run_monitor
 
         code = run_monitor(run)
-        if supervise.status(run).state.is_over:
-            say(ending(run))
+        say(ending(run) if supervise.status(run).state.is_over else _way_back(run)[1:])
         return code
     return _in_lines(run, how)
 

@@ -1,10 +1,13 @@
 """runs, logs and stop on run folders that are there: what they print, and that it cannot hurt a terminal."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from ftwiz.cli.runs import harmless
@@ -96,6 +99,23 @@ def test_a_run_that_is_over_needs_no_stop_and_has_nothing_to_resume(
     resume = run_ftwiz("resume")
     assert resume.returncode == 3
     assert "finished" in resume.stderr
+
+
+@pytest.mark.e2e
+def test_code_that_comes_with_the_model_is_asked_for_on_a_terminal(home: Path, qa_rows: Path) -> None:
+    job = home / "job.yaml"
+    job.write_text(
+        "version: 1\nmodel: {name_or_path: ftwiz:demo, trust_remote_code: true}\n"
+        f"data: {{path: {qa_rows}}}\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "FTWIZ_HOME": str(home), "TERM": "xterm"}
+    terminal = pexpect.spawn(sys.executable, ["-m", "ftwiz", "run", str(job)], env=environment, timeout=30)
+    terminal.expect("Run Python code that comes with 'ftwiz:demo'")
+    terminal.sendline("n")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 130
+    assert not (home / "runs").exists()
 
 
 def test_run_wants_a_job_or_a_preset_and_not_both(run_ftwiz: Ftwiz) -> None:

@@ -1,5 +1,6 @@
 """What a run's folder says after everything that can happen to its processes, and that none is left."""
 
+import dataclasses
 import os
 import signal
 import time
@@ -109,7 +110,7 @@ def test_a_killed_rank_ends_the_others_within_five_seconds_and_is_named(
     standin: Make, flags: tuple[str, ...]
 ) -> None:
     run = standin(*flags).start()
-    run.wait_for_step(3)
+    run.wait_for_step(1)  # as early as can be: the supervisor may not have read of the rank before it is dead
     killed = time.monotonic()
     os.kill(run.rank_pid(1), signal.SIGKILL)
     record = run.wait_until_over(seconds=10)
@@ -202,6 +203,30 @@ def test_a_run_whose_supervisor_was_killed_is_lost_and_its_ranks_can_still_be_st
     name = supervise.resume(run.run)
     assert name is not None
     run.wait_for_step(int(name.removeprefix("checkpoint-")) + 1)
+
+
+def test_a_run_of_another_boot_is_lost_by_the_reboot(standin: Make) -> None:
+    run = standin("--steps", "2").start()
+    record = run.wait_until_over()
+    former = dataclasses.replace(run.supervisor, boot_id="another boot")
+    run.run.write_record(dataclasses.replace(record, state=RunState.RUNNING, supervisor=former))
+    assert (run.record.state, run.record.reason) == (RunState.LOST, "the host was rebooted")
+    assert run.record.resumable_from == "checkpoint-2"
+    assert supervise.exit_code(run.record) == ExitCode.RUN_FAILED
+
+
+def test_a_run_on_another_host_is_believed_until_it_falls_silent(standin: Make) -> None:
+    run = standin("--steps", "2").start()
+    record = run.wait_until_over()
+    elsewhere = dataclasses.replace(record, state=RunState.RUNNING, host="elsewhere")
+    run.run.write_record(elsewhere)
+    assert run.record.state is RunState.RUNNING
+    with pytest.raises(Refused, match="running on elsewhere"):
+        supervise.start(run.run)
+    for path in (run.run.record_file, *run.run.devices_files):
+        os.utime(path, (1e9, 1e9))
+    assert run.record.state is RunState.LOST
+    assert "elsewhere" in str(run.record.reason)
 
 
 def test_stop_now_ends_what_a_lost_run_has_left(standin: Make, wait_for: Wait) -> None:
