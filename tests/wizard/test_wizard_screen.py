@@ -151,8 +151,9 @@ async def test_a_wrong_row_is_named_with_file_and_line(wizard: Open, folder: Pat
         assert driver.says("data-note") == "bad.jsonl:2: answer is null"
 
 
-async def test_one_can_go_back_and_every_answer_stays(wizard: Open) -> None:
-    async with wizard() as driver:
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 12)])
+async def test_one_can_go_back_and_every_answer_stays(wizard: Open, size: tuple[int, int]) -> None:
+    async with wizard(size=size) as driver:
         await driver.press("c")
         await driver.type("Qwen/Qwen3-0.6B")
         await driver.press("enter", "enter", "enter")

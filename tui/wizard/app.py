@@ -53,8 +53,9 @@ class WizardApp(App[WizardResult]):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]  # noqa: RUF012 - as Textual declares it
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012 - as Textual declares it
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "go(1)", show=False),
-        Binding("up", "go(-1)", show=False),
+        # Before the form, which would scroll instead.
+        Binding("down", "go(1)", show=False, priority=True),
+        Binding("up", "go(-1)", show=False, priority=True),
         Binding("escape,ctrl+b", "go(-1)", show=False),
         Binding("c", "customise", show=False),
         Binding("f1", "help", show=False),
@@ -177,6 +178,9 @@ class WizardApp(App[WizardResult]):
 
     @work(group="finish", exclusive=True)
     async def _finish(self, *, launch: bool) -> None:
+        # What was typed just now may still be on its way here as a message.
+        for field in FIELDS:
+            self.draft = self.draft.answer(field, self._value(field))
         await self._look()
         review = self.review
         if review.problems:
@@ -188,6 +192,11 @@ class WizardApp(App[WizardResult]):
             path = await self.push_screen_wait(SaveDialog(review.job, default, launch=launch))
             if path is not None:
                 self.exit(WizardResult(job=review.job, path=path, launch=launch))
+
+    def _value(self, field: Field) -> str:
+        widget = self.query_one(f"#{field}")
+        assert isinstance(widget, TextField | Choice)
+        return widget.value
 
     def _answer(self, field: Field, value: str) -> None:
         self.draft = self.draft.answer(field, value)
