@@ -142,7 +142,7 @@ def duration(seconds: float | None) -> str:
 
 def clock(seconds: float) -> str:
     """Return elapsed time in a width that does not jump: ``0:00:07``."""
-    whole = max(0, int(seconds))
+    whole = max(0, round(seconds))
     days, rest = divmod(whole, _DAY)
     text = f"{rest // _HOUR}:{rest % _HOUR // _MINUTE:02}:{rest % _MINUTE:02}"
     return f"{days} d {text}" if days else text

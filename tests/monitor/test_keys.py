@@ -151,6 +151,22 @@ async def test_the_state_is_seen_at_every_size(frame_of: FrameOf, name: str, siz
         assert frame.record.state.value.upper() in screen_text(app)
 
 
+async def test_a_paused_view_follows_the_size_of_the_terminal(frame_of: FrameOf) -> None:
+    app = Monitor()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(app, pilot, frame_of("gpus"))
+        await pilot.press("p")
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause(0.3)
+        small = screen_text(app)
+    other = Monitor()
+    async with other.run_test(size=(80, 24)) as pilot:
+        await opened(other, pilot, frame_of("gpus"))
+        await pilot.press("p")
+        await pilot.pause(0.3)
+        assert screen_text(other) == small
+
+
 async def test_a_run_that_grows_is_followed(recorded: Callable[[str], RunFolder]) -> None:
     run = recorded("running")
     app = Monitor(Reader(run, status=RunFolder.read_record))

@@ -18,7 +18,8 @@ def showing(frame: Frame, *keys: str) -> Callable[[Pilot[int]], Any]:
         assert isinstance(app, Monitor)
         app.show(frame)
         await pilot.press(*keys)
-        await pilot.pause()
+        for _ in range(5):  # the panels' sizes settle in two rounds of layout
+            await pilot.pause(0.02)
 
     return show
 

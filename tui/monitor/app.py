@@ -25,6 +25,8 @@ from .samples import samples
 from .view import Frame
 
 NUM_PANELS = 5
+WIDE = 100
+MEDIUM, TALL = 20, 32
 _TERMINAL_CHECK_SECONDS = 2.0
 
 
@@ -42,8 +44,8 @@ class Monitor(App[int]):
         "monitor.tcss",
     ]
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-medium"), (32, "-tall")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (MEDIUM, "-medium"), (TALL, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,ctrl+c,ctrl+q", "detach", priority=False),
         Binding("s", "stop"),
@@ -115,6 +117,10 @@ class Monitor(App[int]):
         """Draw a frame."""
         self._frame = frame
         self._redraw()
+
+    def on_resize(self) -> None:
+        """Lay out anew at once, also while the view is paused."""
+        self.call_after_refresh(self._redraw)
 
     def on_monitor_fresh(self, message: Fresh) -> None:
         """Draw what the reader found."""
@@ -190,13 +196,13 @@ class Monitor(App[int]):
 
     def _fit_heights(self, screen: Screen[object], frame: Frame) -> None:
         """Give panels the rows that they fill; the style sheet bounds them, and sets them when zoomed."""
-        narrow = screen.has_class("-narrow") or screen.has_class("-low")
+        narrow = self.size.width < WIDE or self.size.height < MEDIUM
         sample = frame.view.devices
         each = len(sample.devices) if sample else 0
         wanted: dict[str, int | str] = {
             "#samples": 2 + max(1, len(frame.view.pairs)),
             "#devices": max(1, each) if narrow else 4 + 2 * each,
-            "#result": num_result_rows(frame, screen.size.width - 2) if narrow else "1fr",
+            "#result": num_result_rows(frame, self.size.width - 2) if narrow else "1fr",
         }
         for panel, height in wanted.items():
             screen.query_one(panel).styles.height = None if self._zoom else height

@@ -1,5 +1,6 @@
 """The small panels of the monitor, each a pure function from a frame and a size to rows."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -98,7 +99,8 @@ def loss(frame: Frame, width: int, height: int) -> list[Row]:
     view = frame.view
     title: list[Span] = [("loss ", "title")]
     if view.latest is not None:
-        title.append((f" {number(view.latest.loss)}", "bright"))
+        broken = view.latest.loss is not None and not math.isfinite(view.latest.loss)
+        title.append((f" {number(view.latest.loss)}", "error" if broken else "bright"))
     newest = view.loss.latest
     if newest is not None:
         title += [("  smoothed ", "dim"), (number(newest.smooth), "curve")]
