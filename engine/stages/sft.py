@@ -189,6 +189,7 @@ def trainer(
         BadInput: The rows cannot be used with this tokenizer.
     """
     from datasets import Dataset
+    from jinja2 import TemplateError
     from trl import SFTTrainer
 
     train_rows, eval_rows = _fit(
@@ -205,6 +206,11 @@ def trainer(
             peft_config=_adapter(method),
             callbacks=list(callbacks),
         )
+    except TemplateError as error:
+        raise BadInput(
+            f"the model's chat template refuses a conversation: {_first_line(error)}",
+            hint="change the roles in the data (data.system adds a system message), or take another model",
+        ) from error
     except ValueError as error:
         raise BadInput(f"the trainer refuses: {_first_line(error)}") from error
     if len(built.train_dataset) == 0:

@@ -93,12 +93,12 @@ def _method_comment(job: Job) -> str:
 
 
 def _trainer_comment(strategy: Strategy) -> str:
-    size, micro = strategy.global_batch_size, strategy.micro_batch_size
-    times = strategy.gradient_accumulation_steps
-    return (
-        "arguments of trl.SFTConfig, by name; a step takes "
-        f"{size} sequences: {strategy.num_processes} ranks x {micro} x {times} times"
-    )
+    ranks, times = strategy.num_processes, strategy.gradient_accumulation_steps
+    shares = [f"{strategy.micro_batch_size} at once"]
+    shares += [f"on each of {ranks} ranks"] if ranks > 1 else []
+    shares += [f"{times} times"] if times > 1 else []
+    size = strategy.global_batch_size
+    return f"arguments of trl.SFTConfig, by name; a step takes {size} sequences: {', '.join(shares)}"
 
 
 def _section(comment: str, body: Mapping[str, object]) -> str:

@@ -65,7 +65,7 @@ method:
   lora_dropout: 0.0
   target_modules: all-linear
 
-# arguments of trl.SFTConfig, by name; a step takes 16 sequences: 2 ranks x 4 x 2 times
+# arguments of trl.SFTConfig, by name; a step takes 16 sequences: 4 at once, on each of 2 ranks, 2 times
 trainer:
   output_dir: checkpoints
   per_device_train_batch_size: 4

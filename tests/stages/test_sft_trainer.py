@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ftwiz.engine.errors import BadInput
 from ftwiz.engine.stages import chat, sft
 
 pytestmark = pytest.mark.train
@@ -106,6 +107,17 @@ def test_a_base_model_without_a_template_learns_from_plain_text(
     assert learned(trainer)[0].startswith("Uno.<|end|>")
     assert "One?" not in learned(trainer)[0]
     assert any("no chat template" in line for line in told.lines)
+
+
+def test_a_template_that_refuses_a_conversation_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    no_system = "{{ raise_exception('System role not supported') }}"
+    strict = "{% if messages[0]['role'] == 'system' %}" + no_system + "{% endif %}"
+    row = {"prompt": CHAT[:2], "completion": CHAT[2:3]}
+    with pytest.raises(BadInput) as caught:
+        build(tiny_model, tmp_path, [row], template=strict + UNMARKED, completion_only_loss=True)
+    assert caught.value.message == (
+        "the model's chat template refuses a conversation: System role not supported"
+    )
 
 
 def test_plain_text_is_learned_whole(tiny_model: Path, tmp_path: Path) -> None:
