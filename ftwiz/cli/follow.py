@@ -114,7 +114,8 @@ def _in_foreground(run: RunFolder, how: Follow, resume_from: str | None) -> int:
 
 
 def _say_ending(run: RunFolder, how: Follow) -> None:
-    if how.as_json or not sys.stdout.isatty():  # the lines that a terminal has just shown end with it
+    # Plain lines end with it already; a person on stderr still wants to see it when those went elsewhere.
+    if how.as_json or (sys.stderr.isatty() and not sys.stdout.isatty()):
         say(ending(run))
 
 
