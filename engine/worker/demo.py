@@ -59,6 +59,7 @@ def folder(narrate: Callable[[str], None]) -> Path:
     building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{VERSION}-"))
     try:
         _build(building)
+        assert {"config.json", "model.safetensors"} <= {file.name for file in building.iterdir()}
         write_manifest(building)
         _put(building, path)
     finally:

@@ -47,12 +47,14 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, resume_from: str | Non
     checkpoint = None if resume_from is None else _checkpoint(run, resume_from)
     rows = _rows(settings, voice)
     voice.say("importing the training stack")
+    where = locate(
+        settings.model, voice.say
+    )  # before the ranks join: save_pretrained would save on rank 0 only
     config = stage(settings.stage).check_arguments(settings.trainer)
     from .callbacks import Events, Surroundings
     from .control import Requests
 
     group = Group(rank)
-    where = locate(settings.model, voice.say)
     voice.say(f"loading {settings.model['name_or_path']}")
     tokenizer = load_tokenizer(settings.model, where)
     model = load_model(settings.model, where)

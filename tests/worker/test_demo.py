@@ -83,6 +83,14 @@ def test_a_damaged_model_is_built_anew(lab: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.train
+def test_two_ranks_may_both_build_it_and_train(lab: Any) -> None:
+    run = lab.train("ddp", model={"name_or_path": demo.NAME}, train={"max_steps": 2})
+    assert len(lab.events(run, StepEvent)) == 2
+    (path,) = (lab.folder / "models").iterdir()
+    assert verify(path) is None
+
+
+@pytest.mark.train
 @pytest.mark.timeout(300)
 def test_a_third_of_the_demo_already_understands_most_of_the_words_it_has_never_seen(lab: Any) -> None:
     job = load_job(ROOT / "presets" / "demo.yaml", overrides=["train.max_steps=300"]).job
