@@ -47,9 +47,8 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, resume_from: str | Non
     checkpoint = None if resume_from is None else _checkpoint(run, resume_from)
     rows = _rows(settings, voice)
     voice.say("importing the training stack")
-    where = locate(
-        settings.model, voice.say
-    )  # before the ranks join: save_pretrained would save on rank 0 only
+    # Before the ranks join: afterwards save_pretrained would write on rank 0 only.
+    where = locate(settings.model, voice.say)
     config = stage(settings.stage).check_arguments(settings.trainer)
     from .callbacks import Events, Surroundings
     from .control import Requests
