@@ -18,6 +18,7 @@ from .wizard.check import Checker, Review
 from .wizard.save import WizardResult, completions, free_path, typed_path, write_job
 from .wizard.state import FIELDS, METHODS, QUESTIONS, Draft, Field
 
+LINE_WIDTH = 100
 HELP_LINE = "Enter takes what stands in brackets. :back  :help  :quit"
 FILE_HELP = "The answers as a file that you can keep, edit and start again with: ftwiz run FILE"
 
@@ -93,7 +94,7 @@ class _Face:
         if problem is not None:
             self.write(f"  {safe(problem)}")
             return
-        for line in words.note_words(field, draft.answers, review):
+        for line in words.note_words(field, draft.answers, review, LINE_WIDTH):
             self.write(f"  {line}")
         self.draft = draft.forward()
 

@@ -1,10 +1,11 @@
 """Fixed machines and a fixed preset in an empty folder: all screens of these tests look the same anywhere."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
 from ftwiz.engine.job import LoadedJob, load_job
 from ftwiz.engine.specs.machine import Device, Host, Machine
@@ -83,3 +84,22 @@ def preset(folder: Path) -> LoadedJob:
         [{"question": f"Reverse the word: w{n}", "answer": f"{n}w"} for n in range(600)],
     )
     return load_job(home / "demo.yaml")
+
+
+async def settled(pilot: Pilot[object]) -> None:
+    """Wait until every check is over, and until a dialog that was asked for is there."""
+    app = pilot.app
+    await pilot.pause()
+    while any(
+        worker.group == "check" or (worker.group == "finish" and len(app.screen_stack) == 1)
+        for worker in app.workers
+        if not worker.is_finished
+    ):
+        await pilot.pause(0.01)
+    await pilot.pause()
+
+
+@pytest.fixture
+def settle() -> Callable[[Pilot[object]], Awaitable[None]]:
+    """How a test waits until everything that the last key started is done."""
+    return settled

@@ -1,12 +1,9 @@
 """How the wizard looks: pictures of fixed machines and answers, in two sizes."""
 
-import contextlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 from textual.pilot import Pilot
-from textual.worker import WorkerCancelled
 
 from ftwiz.engine.job import LoadedJob
 from ftwiz.engine.specs.machine import Machine
@@ -18,41 +15,45 @@ SIZES = [(80, 24), (120, 40)]
 Compare = Callable[..., bool]
 
 
-def played(*keys: str) -> Callable[[Pilot[object]], object]:
-    """Return what presses the keys and waits for the last check."""
+Settle = Callable[[Pilot[object]], Awaitable[None]]
+
+
+def played(settle: Settle, *keys: str) -> Callable[[Pilot[object]], Awaitable[None]]:
+    """Return what presses the keys one after the other."""
 
     async def play(pilot: Pilot[object]) -> None:
-        for key in ("", *keys):
-            if key:
-                await pilot.press(key)
-            await pilot.pause()
-            for worker in list(pilot.app.workers):
-                if worker.group == "check" and not worker.is_finished:
-                    with contextlib.suppress(WorkerCancelled):  # overtaken by a newer one
-                        await worker.wait()
-            await pilot.pause()
+        await settle(pilot)
+        for key in keys:
+            await pilot.pause(0.2)  # a screen that gets another on top of it must be laid out by then
+            await pilot.press(key)
+            await settle(pilot)
+        await pilot.pause(0.2)
 
     return play
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_first_screen(
-    snap_compare: Compare, cpu_box: Machine, preset: LoadedJob, size: tuple[int, int]
+    snap_compare: Compare, cpu_box: Machine, preset: LoadedJob, settle: Settle, size: tuple[int, int]
 ) -> None:
-    assert snap_compare(WizardApp(cpu_box, preset), terminal_size=size, run_before=played())
+    assert snap_compare(WizardApp(cpu_box, preset), terminal_size=size, run_before=played(settle))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_problem_at_a_field(
-    snap_compare: Compare, gpu_box: Machine, preset: LoadedJob, size: tuple[int, int]
+    snap_compare: Compare, gpu_box: Machine, preset: LoadedJob, settle: Settle, size: tuple[int, int]
 ) -> None:
     keys = ("c", "down", "x", "full_stop", "j", "s", "o", "n", "l")
-    assert snap_compare(WizardApp(gpu_box, preset), terminal_size=size, run_before=played(*keys))
+    assert snap_compare(WizardApp(gpu_box, preset), terminal_size=size, run_before=played(settle, *keys))
 
 
 @pytest.mark.parametrize("keys", [("enter",), ("c", "down", "f1"), ("f3",)], ids=["save", "help", "job file"])
 def test_over_the_form(
-    snap_compare: Compare, gpu_box: Machine, preset: LoadedJob, folder: Path, keys: tuple[str, ...]
+    snap_compare: Compare,
+    gpu_box: Machine,
+    preset: LoadedJob,
+    settle: Settle,
+    folder: Path,
+    keys: tuple[str, ...],
 ) -> None:
-    assert not list(folder.glob("*.yaml"))
-    assert snap_compare(WizardApp(gpu_box, preset), terminal_size=(80, 24), run_before=played(*keys))
+    assert snap_compare(WizardApp(gpu_box, preset), terminal_size=(80, 24), run_before=played(settle, *keys))

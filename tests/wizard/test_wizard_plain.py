@@ -53,7 +53,7 @@ def test_enter_takes_every_default_and_starts_the_demo(talk: Talk, folder: Path)
     result, said = talk("", "", "", "", "", "")
     assert result == WizardResult(job=load_job(folder / "demo.yaml").job, path=Path("demo.yaml"), launch=True)
     assert said[0] == "no accelerator found: training on 8 CPUs, 60.0 GiB of 64.0 GiB memory free"
-    assert "  questions and answers, 600 rows" in said
+    assert "  questions and answers, 540 rows to train on, 60 held out" in said
     assert "  Reverse the word: w0 -> 0w" in said
     assert "plan: the CPU, 32 sequences at once, float32" in said
 

@@ -1,9 +1,8 @@
 """The wizard's screen, driven by keys: what is typed is checked, and nothing is written before the end."""
 
-import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
-from textual.worker import WorkerCancelled
 
 from ftwiz.engine.job import LoadedJob, load_job
 from ftwiz.engine.specs.machine import Machine
@@ -21,34 +19,29 @@ from ftwiz.tui.wizard.app import WizardApp
 pytestmark = pytest.mark.timeout(60)
 
 
+Settle = Callable[[Pilot[WizardResult]], Awaitable[None]]
+
+
 @dataclass
 class Driver:
     """A running wizard and short ways to use it."""
 
     app: WizardApp
     pilot: Pilot[WizardResult]
+    settled: Settle
 
     async def press(self, *keys: str) -> None:
         """Press keys one after the other, and wait for what they start."""
         for key in keys:
             await self.pilot.press(key)
-        await self.settle()
+        await self.settled(self.pilot)
 
     async def type(self, text: str) -> None:
         """Replace what the focused field holds."""
         field = self.app.screen.focused
         assert isinstance(field, Input), field
         field.value = text
-        await self.settle()
-
-    async def settle(self) -> None:
-        """Wait until every check is over, unless a dialog waits for an answer."""
-        await self.pilot.pause()
-        for worker in list(self.app.workers):
-            if worker.group == "check" and not worker.is_finished:
-                with contextlib.suppress(WorkerCancelled):  # overtaken by a newer one
-                    await worker.wait()
-        await self.pilot.pause()
+        await self.settled(self.pilot)
 
     def says(self, widget: str) -> str:
         """Return the text of a part of the screen."""
@@ -65,15 +58,15 @@ Open = Callable[..., AbstractAsyncContextManager[Driver]]
 
 
 @pytest.fixture
-def wizard(cpu_box: Machine, preset: LoadedJob) -> Open:
+def wizard(cpu_box: Machine, preset: LoadedJob, settle: Settle) -> Open:
     @asynccontextmanager
     async def open_wizard(
         machine: Machine = cpu_box, size: tuple[int, int] = (120, 40)
     ) -> AsyncIterator[Driver]:
         app = WizardApp(machine, preset)
         async with app.run_test(size=size) as pilot:
-            driver = Driver(app, pilot)
-            await driver.settle()
+            driver = Driver(app, pilot, settle)
+            await driver.settled(driver.pilot)
             yield driver
 
     return open_wizard
@@ -100,7 +93,7 @@ async def test_a_file_that_is_named_is_looked_into_as_it_is_typed(wizard: Open) 
         assert driver.focused == "data"
         await driver.type("sums.jsonl")
         note = driver.says("data-note")
-        assert "questions and answers, 200 rows" in note
+        assert "questions and answers, 200 rows, 2 % of them held out" in note
         assert "What is 0 plus 0? -> 0" in note
         assert driver.app.draft.answers.name == "sums-full"
         assert driver.app.query_one("#name", Input).value == "sums-full"
@@ -321,6 +314,6 @@ async def test_no_row_of_keys_ends_it_badly_or_writes_a_file(wizard: Open, folde
             await driver.pilot.press(key)
             if number % 20 == 0:
                 await driver.pilot.resize_terminal(*((40, 10), (120, 40), (80, 24))[number // 20 % 3])
-        await driver.settle()
+        await driver.settled(driver.pilot)
         assert driver.app.is_running
     assert job_files(folder) == []

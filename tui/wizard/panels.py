@@ -8,7 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from ...engine.specs.machine import Machine
-from ..text import safe, shorten
+from ..text import safe
 from . import words
 from .check import Review
 from .state import Answers, Draft, Field
@@ -33,8 +33,8 @@ def header(machine: Machine) -> Content:
 
 def note(field: Field, answers: Answers, review: Review, width: int) -> Content:
     """Return what was found about an answer: one line, for data also its first row."""
-    first, *rest = words.note_words(field, answers, review) or [""]
-    return Content.assemble(first, *((f"\n{shorten(line, width)}", "$dim italic") for line in rest))
+    first, *rest = words.note_words(field, answers, review, width) or [""]
+    return Content.assemble(first, *((f"\n{line}", "$dim italic") for line in rest))
 
 
 def plan(review: Review) -> Content:

@@ -12,7 +12,7 @@ MethodKind = Literal["lora", "full"]
 METHODS: tuple[MethodKind, ...] = get_args(MethodKind)
 
 METHOD_WORDS = {
-    "lora": "trains small matrices beside the model: little memory, a small file",
+    "lora": "trains small added matrices: little memory, a small file",
     "full": "trains every weight: the most memory, and the most can change",
 }
 
@@ -42,7 +42,7 @@ QUESTIONS: dict[Field, Question] = {
         title="Data",
         prompt="Data: a .jsonl, .json or .csv file",
         help="The examples that the model learns from: questions with answers, conversations, or text. "
-        f"{_described(Data, 'path')} {_described(Data, 'format')}",
+        f"{_described(Data, 'path')} The first row shows how the file was understood.",
     ),
     "method": Question(
         title="Method",

@@ -7,7 +7,7 @@ from ...engine.specs.job import DEMO_MODEL
 from ...engine.specs.machine import CPU, Device, Machine
 from ...engine.specs.model import ModelSpec
 from ...engine.specs.plan import Plan
-from ..text import count, safe, shorten, size
+from ..text import count, percent, safe, shorten, size
 from .check import Review
 from .state import METHOD_WORDS, Answers, Field
 
@@ -46,14 +46,16 @@ def _devices(devices: tuple[Device, ...]) -> list[str]:
     return words
 
 
-def note_words(field: Field, answers: Answers, review: Review) -> list[str]:
+def note_words(field: Field, answers: Answers, review: Review, width: int) -> list[str]:
     """Return what was found about an answer, and for data also its first row."""
     if field == "model":
         return [model_words(answers.model, review.model)]
     if field == "method":
         return [METHOD_WORDS[answers.method]]
     if field == "data" and review.data is not None:
-        return [data_words(review.data), first_row_words(review.data, 160)]
+        share = 0.0 if review.job is None or review.data.num_eval_rows else review.job.data.eval_fraction
+        held_out = f", {percent(share)} of them held out" if share else ""
+        return [data_words(review.data) + held_out, first_row_words(review.data, width)]
     return []
 
 
@@ -62,7 +64,7 @@ def model_words(name: str, spec: ModelSpec | None) -> str:
     if name.strip() == DEMO_MODEL:
         return "a tiny Llama that ftwiz builds itself; nothing is downloaded"
     if spec is None:
-        return "a model of the Hugging Face hub; downloaded when training starts"
+        return "from the Hugging Face hub; downloaded when training starts"
     parts = [safe(spec.architecture or spec.model_type)]
     if spec.num_layers is not None:
         parts.append(f"{spec.num_layers} layers")
@@ -78,7 +80,9 @@ def data_words(summary: DataSummary) -> str:
     if summary.num_rows is None:
         rows = "rows not counted (large file)"
     else:
-        rows = f"{count(summary.num_rows + (summary.num_eval_rows or 0))} rows"
+        rows = f"{count(summary.num_rows)} rows"
+        if summary.num_eval_rows:
+            rows += f" to train on, {count(summary.num_eval_rows)} held out"
     note = f"; {safe(summary.note)}" if summary.note else ""
     return f"{_FORMATS[summary.format]}, {rows}{note}"
 
