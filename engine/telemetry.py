@@ -238,8 +238,9 @@ def follow(path: Path, *, until: Callable[[], bool], poll_seconds: float = 0.2) 
 
 
 def _plain_fields(value: Any) -> dict[str, Any]:
-    plain = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    return {name: item for name, item in plain.items() if item is not None and item not in ({}, [])}
+    known = {field.name: getattr(value, field.name) for field in fields(value)}
+    # A host of which nothing is known is still a host: only empty mappings and tuples are their defaults.
+    return {name: _plain(item) for name, item in known.items() if item is not None and item not in ({}, ())}
 
 
 def _plain(value: Any) -> Any:
