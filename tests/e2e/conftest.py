@@ -37,6 +37,7 @@ class Terminal:
     """A program in a tmux pane: what its user sees, and the keys that are pressed."""
 
     def __init__(self, tmux: str, socket_path: Path, command: list[str], *, columns: int, rows: int) -> None:
+        self._socket = socket_path
         self._tmux = [tmux, "-S", str(socket_path), "-f", os.devnull]
         settings = {"remain-on-exit": "on", "status": "off", "default-terminal": "tmux-256color"}
         start = ["start-server", ";"]
@@ -93,6 +94,7 @@ class Terminal:
     def close(self) -> None:
         """End the terminal with everything in it."""
         subprocess.run([*self._tmux, "kill-server"], capture_output=True, check=False, timeout=20)
+        self._socket.unlink(missing_ok=True)
 
 
 @pytest.fixture
