@@ -53,7 +53,6 @@ def test_over_the_form(
     gpu_box: Machine,
     preset: LoadedJob,
     settle: Settle,
-    folder: Path,
     keys: tuple[str, ...],
 ) -> None:
     assert snap_compare(WizardApp(gpu_box, preset), terminal_size=(80, 24), run_before=played(settle, *keys))
