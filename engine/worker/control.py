@@ -1,5 +1,7 @@
 """Requests from outside, seen by all ranks at the same step: rank 0 looks, and says what it saw."""
 
+from os.path import exists
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
@@ -14,13 +16,14 @@ class Requests(TrainerCallback):  # type: ignore[misc]
     """Obeys ``control/stop`` and ``control/save`` at the end of an optimizer step."""
 
     def __init__(self, run: RunFolder, group: Group) -> None:
-        self._run, self._group = run, group
+        self._group = group
+        self._stop, self._save = str(run.stop_request), str(run.save_request)  # looked for at every step
         self.stopped = False
         """Whether the run was stopped before its last step."""
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Look for a request, and agree on it with the other ranks."""
-        wanted = self._group.from_first(_look(self._run) if self._group.rank.is_first else _NOTHING)
+        wanted = self._group.from_first(self._look() if self._group.rank.is_first else _NOTHING)
         if wanted == _NOTHING:
             return control
         control.should_save = True
@@ -28,11 +31,10 @@ class Requests(TrainerCallback):  # type: ignore[misc]
             self.stopped = control.should_training_stop = control.should_log = True
         return control
 
-
-def _look(run: RunFolder) -> int:
-    if run.stop_request.exists():
-        return _STOP
-    if run.save_request.exists():
-        run.save_request.unlink(missing_ok=True)
-        return _SAVE
-    return _NOTHING
+    def _look(self) -> int:
+        if exists(self._stop):
+            return _STOP
+        if exists(self._save):
+            Path(self._save).unlink(missing_ok=True)
+            return _SAVE
+        return _NOTHING
