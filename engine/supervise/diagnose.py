@@ -133,6 +133,13 @@ RULES: tuple[Rule, ...] = (
         source="transformers 5.23, utils/hub.py; huggingface_hub, errors.py",
     ),
     Rule(
+        cause="model",
+        pattern=re.compile(r"\bthe (model|tokenizer) cannot be loaded\b"),
+        message="the model cannot be loaded",
+        advice="check its folder: config.json, weights in .safetensors and tokenizer files",
+        source="ftwiz's worker",
+    ),
+    Rule(
         cause="data",
         pattern=re.compile(
             r"DatasetGenerationError|JSONDecodeError|ArrowInvalid|UnicodeDecodeError|\.(jsonl|json|csv):\d+: "

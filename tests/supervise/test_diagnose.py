@@ -23,6 +23,7 @@ LINES = {
     "stack_version": "ImportError: cannot import name 'SFTConfig' from 'trl'",
     "model_gated": "huggingface_hub.errors.GatedRepoError: 401 Client Error.",
     "model_unreachable": "OSError: We couldn't connect to 'https://huggingface.co' to load the files",
+    "model": "BadInput: models/x: the model cannot be loaded: ValueError: Unrecognized model in models/x.",
     "data": "datasets.exceptions.DatasetGenerationError: An error occurred while generating the dataset",
     "driver": "RuntimeError: CUDA error: uncorrectable ECC error encountered",
     "communication": "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error: Connection closed by peer",
