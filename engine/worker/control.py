@@ -1,7 +1,5 @@
 """Requests from outside, seen by all ranks at the same step: rank 0 looks, and says what it saw."""
 
-from os.path import exists
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
@@ -17,7 +15,7 @@ class Requests(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, run: RunFolder, group: Group) -> None:
         self._group = group
-        self._stop, self._save = str(run.stop_request), str(run.save_request)  # looked for at every step
+        self._stop, self._save = run.stop_request, run.save_request  # looked for at every step
         self.stopped = False
         """Whether the run was stopped before its last step."""
 
@@ -32,9 +30,9 @@ class Requests(TrainerCallback):  # type: ignore[misc]
         return control
 
     def _look(self) -> int:
-        if exists(self._stop):
+        if self._stop.exists():
             return _STOP
-        if exists(self._save):
-            Path(self._save).unlink(missing_ok=True)
+        if self._save.exists():
+            self._save.unlink(missing_ok=True)
             return _SAVE
         return _NOTHING
