@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ _VMSTAT = Path("/proc/vmstat")
 _TORCH_FAILURE = re.compile(
     r"rank\s*:\s*(?P<rank>\d+) \(local_rank: \d+\)\s*\n\s*exitcode\s*:\s*(?P<code>-?\d+) \(pid: \d+\)"
 )
+_CONSEQUENCES = (signal.SIGTERM, signal.SIGABRT)
 # What accelerate's launcher of one process ends with: Python's own words for a child that a signal killed.
 _ONE_PROCESS_KILLED = re.compile(r"died with <Signals\.\w+: (?P<signal>\d+)>")
 
@@ -121,10 +123,17 @@ def gather(
 
 def killed_rank(launcher_text: str) -> Killed | None:
     """Return which rank a signal ended, from the launcher's output."""
-    # Ranks that were ended because of another one stand under "Failures", above the root cause.
-    for match in _TORCH_FAILURE.finditer(launcher_text.rpartition("Root Cause")[2]):
-        if int(match["code"]) < 0:
-            return Killed(rank=int(match["rank"]), signal=-int(match["code"]))
+    # The root cause is what the launcher saw first, which within one look is chance. Ranks that were ended
+    # because of another one got SIGTERM, or aborted.
+    others, _, root = launcher_text.rpartition("Root Cause")
+    found = [
+        Killed(rank=int(match["rank"]), signal=-int(match["code"]))
+        for text in (root, others)
+        for match in _TORCH_FAILURE.finditer(text)
+        if int(match["code"]) < 0
+    ]
+    if found:
+        return next((one for one in found if one.signal not in _CONSEQUENCES), found[0])
     alone = _ONE_PROCESS_KILLED.search(launcher_text)
     return Killed(rank=0, signal=int(alone["signal"])) if alone else None
 

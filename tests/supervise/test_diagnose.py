@@ -99,6 +99,23 @@ def test_the_kernel_counts_out_of_memory_kills() -> None:
     assert oom_kills() >= 0
 
 
+SEEN_AT_ONCE = """
+Failures:
+[1]:
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 20379)
+Root Cause (first observed failure):
+[0]:
+  rank      : 0 (local_rank: 0)
+  exitcode  : {code} (pid: 20378)
+"""
+
+
+@pytest.mark.parametrize("code", [1, -6, -15])
+def test_the_killed_rank_is_named_also_when_the_launcher_saw_its_victim_first(code: int) -> None:
+    assert killed_rank(SEEN_AT_ONCE.format(code=code)) == Killed(rank=1, signal=9)
+
+
 @pytest.mark.train
 def test_torchs_launcher_is_understood_when_it_tells_of_a_killed_rank(tmp_path: Path) -> None:
     script = tmp_path / "rank.py"
