@@ -50,9 +50,9 @@ def test_a_problem_at_a_field(
 @pytest.mark.parametrize("keys", [("enter",), ("c", "down", "f1"), ("f3",)], ids=["save", "help", "job file"])
 def test_over_the_form(
     snap_compare: Compare,
-    gpu_box: Machine,
+    cpu_box: Machine,
     preset: LoadedJob,
     settle: Settle,
     keys: tuple[str, ...],
 ) -> None:
-    assert snap_compare(WizardApp(gpu_box, preset), terminal_size=(80, 24), run_before=played(settle, *keys))
+    assert snap_compare(WizardApp(cpu_box, preset), terminal_size=(80, 24), run_before=played(settle, *keys))
