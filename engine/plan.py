@@ -49,11 +49,10 @@ def recommend(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
 
 
 def _devices(pins: PlanPins, machine: Machine) -> tuple[Device, ...]:
-    if pins.device in ("auto", machine.device_kind):
-        return machine.devices
-    if pins.device == CPU:
+    kind = machine.device_kind if pins.device == "auto" else pins.device
+    if kind == CPU:
         return ()
-    devices = tuple(device for device in machine.devices if device.kind == pins.device)
+    devices = tuple(device for device in machine.devices if device.kind == kind)
     if not devices:
         raise Refused(
             f"plan.device is {pins.device}, and this machine has no such device",

@@ -3,14 +3,17 @@
 Devices are in PCI order; set CUDA_DEVICE_ORDER=PCI_BUS_ID where a machine mixes models of cards.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
 import pynvml
 
-from ..specs.machine import Device, DeviceReading
+from ..specs.machine import Device, DeviceReading, Link
+from .system import System
+from .vendor import Found
 
+VENDOR = "nvidia"
 KIND = "cuda"
 VISIBLE_ENV = "CUDA_VISIBLE_DEVICES"
 FIRST_BF16_CAPABILITY = (8, 0)
@@ -21,22 +24,27 @@ _FAILURES = (pynvml.NVMLError, OSError, AttributeError, ValueError)
 Answer = TypeVar("Answer")
 
 
-def is_present() -> bool:
+def is_present(_system: System) -> bool:
     """Whether NVML answers with at least one device."""
     return bool(_handles())
 
 
-def inventory(environ: Mapping[str, str]) -> tuple[Device, ...]:
+def inventory(system: System) -> Found:
     """Return the devices that CUDA would show to a process with this environment, in that order."""
     handles = _handles()
     uuids = [_text(pynvml.nvmlDeviceGetUUID, handle) for handle in handles]
-    chosen = visible(environ.get(VISIBLE_ENV), uuids)
-    return tuple(_device(index, handles[physical]) for index, physical in enumerate(chosen))
+    chosen = visible(system.environ.get(VISIBLE_ENV), uuids)
+    return Found(devices=tuple(_device(index, handles[physical]) for index, physical in enumerate(chosen)))
 
 
-def usage(devices: tuple[Device, ...]) -> tuple[DeviceReading, ...]:
+def usage(_system: System, devices: tuple[Device, ...]) -> tuple[DeviceReading, ...]:
     """Return one reading per CUDA device; a card that no longer answers stays, with every figure None."""
-    return tuple(_reading(device) for device in devices if device.kind == KIND)
+    return tuple(_reading(device) for device in devices if device.vendor == VENDOR)
+
+
+def links(_system: System, _devices: tuple[Device, ...]) -> tuple[Link, ...]:
+    """Return no links yet."""
+    return ()
 
 
 def visible(value: str | None, uuids: list[str | None]) -> list[int]:
@@ -100,6 +108,7 @@ def _device(index: int, handle: Any) -> Device:
     capability = _ask(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
     return Device(
         kind=KIND,
+        vendor=VENDOR,
         index=index,
         name=_text(pynvml.nvmlDeviceGetName, handle) or "NVIDIA device",
         uuid=_text(pynvml.nvmlDeviceGetUUID, handle),
