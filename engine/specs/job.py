@@ -65,10 +65,7 @@ def _is_plain(value: object, depth: int = 0) -> bool:
     if isinstance(value, list):
         return all(_is_plain(item, depth + 1) for item in value)
     return isinstance(value, dict) and all(
-        isinstance(key, str)
-        and 0 < len(key) <= _MAX_KEY
-        and _is_plain(key)
-        and _is_plain(item, depth + 1)
+        isinstance(key, str) and 0 < len(key) <= _MAX_KEY and _is_plain(key) and _is_plain(item, depth + 1)
         for key, item in value.items()
     )
 
