@@ -117,20 +117,23 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         cause="model_gated",
-        pattern=re.compile(r"GatedRepoError|Cannot access gated repo|gated repo"),
+        pattern=re.compile(
+            r"only to people who asked for it|GatedRepoError|Cannot access gated repo|gated repo"
+        ),
         message="the model is gated: its owner has to let you in",
         advice="ask for access on its page, then: huggingface-cli login",
-        source="huggingface_hub, errors.py",
+        source="ftwiz's worker; huggingface_hub, errors.py",
     ),
     Rule(
         cause="model_unreachable",
         pattern=re.compile(
-            r"OfflineModeIsEnabled|LocalEntryNotFoundError|RepositoryNotFoundError"
+            r"the hub cannot be reached|neither a local folder nor a model on the hub|the hub has no such"
+            r"|OfflineModeIsEnabled|LocalEntryNotFoundError|RepositoryNotFoundError"
             r"|couldn't connect to 'https?:|is not a local folder and is not a valid model identifier"
         ),
         message="the model cannot be found here nor downloaded",
         advice="check its name and the connection, or give a local folder as model.name_or_path",
-        source="transformers 5.23, utils/hub.py; huggingface_hub, errors.py",
+        source="ftwiz's worker; transformers 5.23, utils/hub.py; huggingface_hub, errors.py",
     ),
     Rule(
         cause="model",

@@ -69,7 +69,7 @@ class Supervisor:
         self._marks = LogMarks(self._run)
         self._oom_kills = oom_kills()
         machine = hardware.detect()
-        if self._start_launcher(machine.host.num_cpus):
+        if self._start_launcher(machine.host.num_cpus or 1):
             sampler = Sampler(self._run, machine)
             sampler.start()
             while not policy.is_over(self._watch.facts()):

@@ -52,7 +52,8 @@ def _train(run: RunFolder, rank: Rank, resume_from: str | None) -> NoReturn:
         traceback.print_exc()
         code, line = exits.describe(error)
         _tell_failure(voice, code, line)
-        exits.leave(run, rank, status="failed", step=None, error=line)
+        step = voice.last_step.step if voice.last_step else None
+        exits.leave(run, rank, status="failed", step=step, error=line)
     exits.leave(run, rank, status=result.status, step=result.step, error=None)
 
 
@@ -61,8 +62,10 @@ def _tell_failure(voice: object, code: str, line: str) -> None:
     from .voice import Voice
 
     assert isinstance(voice, Voice)
-    voice.alert("error", code, line)
-    voice.event(EndEvent(t=time.time(), status="failed", step=0, max_steps=0, message=line))
+    last = voice.last_step
+    step, max_steps = (last.step, last.max_steps) if last else (0, 0)
+    voice.alert("error", code, line, step)
+    voice.event(EndEvent(t=time.time(), status="failed", step=step, max_steps=max_steps, message=line))
 
 
 if __name__ == "__main__":

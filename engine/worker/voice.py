@@ -4,7 +4,7 @@ import sys
 import time
 
 from ..rundir import RunFolder
-from ..specs.events import AlertEvent, Event, LogEvent
+from ..specs.events import AlertEvent, Event, LogEvent, StepEvent
 from ..telemetry import EventLog
 from .settings import Rank
 
@@ -14,9 +14,13 @@ class Voice:
 
     def __init__(self, run: RunFolder, rank: Rank) -> None:
         self._log = EventLog(run.events_file) if rank.is_first else None
+        self.last_step: StepEvent | None = None
+        """The newest step that was told of."""
 
     def event(self, event: Event) -> None:
         """Append an event. A full disk loses the event, never the training."""
+        if isinstance(event, StepEvent):
+            self.last_step = event
         if self._log is None:
             return
         try:

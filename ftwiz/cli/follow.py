@@ -15,6 +15,7 @@ import click
 from ..engine import supervise
 from ..engine.errors import ExitCode
 from ..engine.rundir import RunFolder
+from .terminal import on_a_terminal
 
 OPTIONS = (
     click.option("--detach", is_flag=True, help="Start it, print its id and leave."),
@@ -82,12 +83,6 @@ def ending(run: RunFolder) -> list[str]:
     lines: list[str] = []
     plain.once(run, lines.append)
     return lines
-
-
-def on_a_terminal() -> bool:
-    """Whether a full screen can be shown: it reads keys from stdin and is drawn on stderr."""
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    return all(stream.isatty() for stream in streams) and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _in_lines(run: RunFolder, how: Follow) -> int:

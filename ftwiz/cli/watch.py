@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..engine.errors import ExitCode
+from .terminal import on_a_terminal
+
 if TYPE_CHECKING:
     from ..engine.rundir import RunFolder
 
@@ -40,13 +43,13 @@ def watch(
     try:
         if as_json:
             _json(found, follow=follow, until_done=until_done)
-        elif plain or once or not _on_a_terminal():
+        elif plain or once or not on_a_terminal():
             _plain(found, once=once, until_done=until_done)
         else:
             _screen(found, readonly=readonly, until_done=until_done)
     except KeyboardInterrupt:
         click.echo(f"left {found.id}; it goes on\nback to it: ftwiz watch {found.id}", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(ExitCode.INTERRUPTED if until_done else ExitCode.OK) from None
     if until_done:
         from ..engine.supervise import exit_code, status
 
@@ -59,12 +62,6 @@ def _find(wanted: str | None) -> "RunFolder":
     if wanted is not None and Path(wanted, "run.json").is_file():
         wanted = str(Path(wanted).resolve())
     return find(runs_root(os.environ), wanted)
-
-
-def _on_a_terminal() -> bool:
-    # The screen reads keys from stdin and is drawn on stderr; stdout decides what the user asked for.
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    return all(stream.isatty() for stream in streams) and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _json(run: "RunFolder", *, follow: bool, until_done: bool) -> None:

@@ -101,12 +101,15 @@ def test_a_reader_that_goes_away_is_no_failure_worth_a_traceback(recorded: Recor
     assert done.stderr == ""
 
 
-def test_interrupting_leaves_and_says_how_to_come_back(recorded: Recorded, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--until-done",), 130)])
+def test_interrupting_leaves_and_says_how_to_come_back(
+    recorded: Recorded, options: tuple[str, ...], code: int
+) -> None:
     run = recorded("demo")
     record = run.record_file.read_text().replace('"finished"', '"created"')  # alive without a supervisor
     run.record_file.write_text(record)
     watching = subprocess.Popen(
-        [sys.executable, "-m", "ftwiz", "watch", str(run.path), "--plain"],
+        [sys.executable, "-m", "ftwiz", "watch", str(run.path), "--plain", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -117,6 +120,6 @@ def test_interrupting_leaves_and_says_how_to_come_back(recorded: Recorded, tmp_p
     time.sleep(0.5)
     watching.send_signal(signal.SIGINT)
     _, errors = watching.communicate(timeout=20)
-    assert watching.returncode == 130
+    assert watching.returncode == code
     assert "back to it: ftwiz watch demo" in errors
     assert "Traceback" not in errors
