@@ -193,13 +193,13 @@ def test_a_killed_rank_fails_the_run_and_is_named(
 ) -> None:
     command = [sys.executable, "-m", "ftwiz", "run", str(job), *ENDLESS]
     with subprocess.Popen(
-        command, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as front:
         wait_for(lambda: list_runs(home / "runs") and len(losses(newest())) > 3)
         run = newest()
         (pid,) = [event.pid for event in read_events(run.events_file) if event.kind == "rank"]
         os.kill(pid, signal.SIGKILL)
-        _, errors = front.communicate(timeout=30)
+        output, _ = front.communicate(timeout=30)
     assert front.returncode == 1
-    assert b"rank 0 was killed by signal 9 (SIGKILL)" in errors
+    assert b"rank 0 was killed by signal 9 (SIGKILL)" in output
     assert_nothing_is_left(run)

@@ -82,11 +82,12 @@ def test_the_mark_finds_what_left_the_tree_and_the_tree_finds_what_lost_the_mark
     assert process.members(mark) == []
 
 
-def test_a_mark_that_begins_alike_is_another_run() -> None:
+def test_a_mark_that_begins_alike_is_another_run(wait_for: Wait) -> None:
     child = subprocess.Popen(["sleep", "60"], env={process.MARKER: "run@12"})
     try:
+        # The kernel shows an environment a moment after the program has begun.
+        wait_for(lambda: process.marked("run@12", [child.pid]) == {child.pid})
         assert process.marked("run@1", [child.pid]) == set()
-        assert process.marked("run@12", [child.pid]) == {child.pid}
     finally:
         child.kill()
         child.wait()
