@@ -1,44 +1,61 @@
-"""The computer around the devices: CPUs and memory as the least of hardware, affinity and cgroup limits."""
+"""The computer around the devices: what of its CPUs and memory this process may use, and how busy it is."""
 
 import os
-import socket
+import platform
 import time
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Collection
 
 import psutil
 
-from ..specs.machine import Host, HostReading
+from ..specs.machine import Host, HostReading, Limit
+from .disks import space_of
+from .limits import count_of, cpu_limits, memory_bounds
+from .system import System
 
-ROOT = Path("/")
-_V1_MEMORY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-_V2_MEMORY = ("memory.max", "memory.current", "inactive_file")
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "sve", "bf16")
+"""What matters to kernels that compute on the CPU; names of /proc/cpuinfo."""
+_CONTAINER_FILES = (
+    ("/var/run/secrets/kubernetes.io", "kubernetes"),
+    ("/run/.containerenv", "podman"),
+    ("/.dockerenv", "docker"),
+)
+_CONTAINER_GROUPS = (("kubepods", "kubernetes"), ("libpod", "podman"), ("docker", "docker"), ("lxc", "lxc"))
+_KIB = 1024
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - asked for its size only
 
 
-def read_host(root: Path = ROOT) -> Host:
-    """Return what this process may use of the computer.
-
-    Args:
-        root: Where /proc and /sys are looked up for cgroup limits.
-    """
-    memory = psutil.virtual_memory()
-    total, available = memory.total, memory.available
-    for limit, used in memory_limits(root):
-        total = min(total, limit)
-        available = min(available, max(0, limit - used))
+def read_host(system: System | None = None) -> Host:
+    """Return what this process may use of the computer: the least of hardware and every bound."""
+    system = system or System()
+    total, available = _hardware_memory(system)
+    limits = []
+    for bound in memory_bounds(system):
+        value = int(bound.limit.value)
+        if value < total:
+            limits.append(bound.limit)
+        available = min(available, max(0, value - (bound.used_bytes or 0)))
+    cpus = _hardware_cpus(system)
+    limits += [limit for limit in cpu_limits(system) if limit.value < cpus]
+    name, flags = _cpu(system)
     return Host(
-        name=socket.gethostname(),
-        num_cpus=_num_cpus(root),
-        total_bytes=total,
+        name=system.read("/proc/sys/kernel/hostname") or platform.node(),
+        num_cpus=max(1, int(min([cpus, *_values(limits, "cpus")]))),
+        total_bytes=int(min([total, *_values(limits, "memory")])),
         available_bytes=available,
+        limits=tuple(sorted(dict.fromkeys(limits), key=lambda limit: (limit.what, limit.value))),
+        cpu_name=name,
+        cpu_flags=flags,
+        num_numa_nodes=_num_numa_nodes(system),
+        container=_container(system),
+        shm_bytes=space_of(system, SHARED_MEMORY)[1],
     )
 
 
 class HostSampler:
     """Reads how busy the host is; percentages are means since its previous reading, None in the first."""
 
-    def __init__(self, root: Path = ROOT) -> None:
-        self._root = root
+    def __init__(self, system: System | None = None) -> None:
+        self._system = system or System()
         self._total: tuple[float, float] | None = None
         self._processes: dict[int, tuple[psutil.Process, float]] = {}
         """By pid: the process and its CPU seconds at the previous reading."""
@@ -54,7 +71,7 @@ class HostSampler:
         run_bytes, run_percent = self._read_run(pids, now)
         self._total = (busy, total)
         self._time = now
-        used, limit = _memory(self._root)
+        used, limit = _memory(self._system)
         return HostReading(
             cpu_percent=percent,
             memory_used_bytes=used,
@@ -87,39 +104,72 @@ class HostSampler:
         return memory, 100 * max(0.0, worked) / elapsed if is_comparable and elapsed > 0 else None
 
 
-def memory_limits(root: Path = ROOT) -> Iterator[tuple[int, int]]:
-    """Yield limit and used bytes of every cgroup that bounds this process; used without file cache."""
-    for folder, is_v2 in _cgroups(root, "memory"):
-        limit_file, used_file, cache_key = _V2_MEMORY if is_v2 else _V1_MEMORY
-        limit, used = _number(folder / limit_file), _number(folder / used_file)
-        if limit is not None and used is not None:
-            yield limit, max(0, used - _stat(folder / "memory.stat", cache_key))
+def _values(limits: list[Limit], what: str) -> list[float]:
+    return [limit.value for limit in limits if limit.what == what]
 
 
-def cpu_limits(root: Path = ROOT) -> Iterator[float]:
-    """Yield the CPU quota (1.5 is one and a half CPUs) of every cgroup that bounds this process."""
-    for folder, is_v2 in _cgroups(root, "cpu"):
-        if is_v2:
-            words = _read(folder / "cpu.max").split()
-        else:
-            words = [_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")]
-        if len(words) == 2 and all(word.isdigit() and int(word) for word in words):  # noqa: PLR2004 - quota, period
-            yield int(words[0]) / int(words[1])
-
-
-def _num_cpus(root: Path) -> int:
-    counts = [float(os.cpu_count() or 1), *cpu_limits(root)]
-    if hasattr(os, "sched_getaffinity"):
-        counts.append(len(os.sched_getaffinity(0)))
-    return max(1, int(min(counts)))
-
-
-def _memory(root: Path) -> tuple[int, int]:
-    """Return used and total bytes of the tightest bound."""
+def _hardware_memory(system: System) -> tuple[int, int]:
+    """Return total and available bytes of the computer."""
+    sizes = {}
+    for line in (system.read("/proc/meminfo") or "").splitlines():
+        key, _, rest = line.partition(":")
+        number, _, unit = rest.strip().partition(" ")
+        if unit == "kB" and number.isascii() and number.isdigit() and len(number) < 20:  # noqa: PLR2004 - 64 bits
+            sizes[key] = int(number) * _KIB
+    if sizes.get("MemTotal") and "MemAvailable" in sizes:
+        return sizes["MemTotal"], sizes["MemAvailable"]
     memory = psutil.virtual_memory()
-    bounds = [(limit, used) for limit, used in memory_limits(root) if limit < memory.total]
+    return memory.total, memory.available
+
+
+def _hardware_cpus(system: System) -> int:
+    return count_of(system.read("/sys/devices/system/cpu/online") or "") or os.cpu_count() or 1
+
+
+def _cpu(system: System) -> tuple[str | None, tuple[str, ...]]:
+    """Return the CPU's name, and those of ``CPU_FLAGS`` that it has."""
+    text = system.read("/proc/cpuinfo")
+    if text is None:  # macOS
+        return platform.processor() or None, ()
+    found: dict[str, str] = {}
+    for line in text.partition("\n\n")[0].splitlines():  # the first CPU speaks for all
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    flags = set((found.get("flags") or found.get("Features") or "").split())
+    name = found.get("model name") or found.get("Model") or None
+    return name, tuple(flag for flag in CPU_FLAGS if flag in flags)
+
+
+def _num_numa_nodes(system: System) -> int | None:
+    """Count the nodes that have CPUs: the memory of some GPUs is a node without any."""
+    nodes = system.glob("/sys/devices/system/node/node[0-9]*/cpulist")
+    lists = [system.read(f"/sys/devices/system/node/{path.parent.name}/cpulist") for path in nodes]
+    return sum(bool(text) for text in lists) or None
+
+
+def _container(system: System) -> str | None:
+    if {"APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"} & system.environ.keys():
+        return "apptainer"
+    if "KUBERNETES_SERVICE_HOST" in system.environ:
+        return "kubernetes"
+    for path, kind in _CONTAINER_FILES:
+        if os.path.exists(system.path(path)):  # noqa: PTH110 - Path.exists raises where it may not look
+            return kind
+    groups = system.read("/proc/self/cgroup") or ""
+    found = next((kind for word, kind in _CONTAINER_GROUPS if f"/{word}" in groups), None)
+    return found or system.read("/run/systemd/container") or None
+
+
+def _memory(system: System) -> tuple[int, int]:
+    """Return used and total bytes of the tightest bound."""
+    total, available = _hardware_memory(system)
+    bounds = [
+        (int(bound.limit.value), bound.used_bytes)
+        for bound in memory_bounds(system)
+        if bound.used_bytes is not None and bound.limit.value < total
+    ]
     if not bounds:
-        return memory.total - memory.available, memory.total
+        return total - available, total
     limit, used = min(bounds)
     return used, limit
 
@@ -130,47 +180,3 @@ def _cpu_seconds() -> tuple[float, float]:
     # guest time is contained in user time already
     total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
     return total - times.idle - getattr(times, "iowait", 0.0), total
-
-
-def _cgroups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
-    """Yield this process's cgroup folder and its parents, with whether they are version 2.
-
-    Inside a container the path of /proc/self/cgroup may not exist; its parents up to the mount do.
-    """
-    mounts = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        parts = line.split(":", 2)
-        if len(parts) != 3:  # noqa: PLR2004 - id, controllers, path
-            continue
-        _, controllers, inner = parts
-        if not controllers:
-            mount, is_v2 = mounts, True
-        elif controller in controllers.split(","):
-            joint = mounts / controllers  # "cpu,cpuacct"; "cpu" is often only a link to it
-            mount, is_v2 = joint if joint.is_dir() else mounts / controller, False
-        else:
-            continue
-        folder = mount / inner.lstrip("/")
-        for candidate in (folder, *folder.parents):
-            if candidate.is_relative_to(mount):
-                yield candidate, is_v2
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _number(path: Path) -> int | None:
-    text = _read(path)
-    return int(text) if text.isdigit() else None
-
-
-def _stat(path: Path, key: str) -> int:
-    for line in _read(path).splitlines():
-        name, _, value = line.partition(" ")
-        if name == key and value.isdigit():
-            return int(value)
-    return 0

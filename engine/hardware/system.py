@@ -18,6 +18,7 @@ TOOL_SECONDS = 5.0
 """A vendor tool that says nothing for so long hangs: broken drivers do that."""
 MOST_OUTPUT_BYTES = 8 << 20
 """More than any tool says of 64 devices."""
+HANGS = "no answer in time"
 
 
 class ToolError(Exception):
@@ -29,6 +30,7 @@ class ToolError(Exception):
         self.why = why
         self.output = output
         """What it printed all the same."""
+        self.hangs = why.startswith(HANGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class System:
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     root: Path = Path("/")
+    hanging: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Tools that gave no answer in time: asking one of them again would cost as long again."""
 
     def has(self, tool: str) -> bool:
         """Whether a tool is on PATH."""
@@ -48,6 +52,8 @@ class System:
         Raises:
             ToolError: It is missing, fails, hangs or prints too much. Its whole process group is ended.
         """
+        if tool in self.hanging:
+            raise ToolError(tool, HANGS)
         path = self._find(tool)
         if path is None:
             raise ToolError(tool, "not found")
@@ -62,7 +68,12 @@ class System:
             )
         except OSError as error:
             raise ToolError(tool, f"cannot be started: {error.strerror}") from error
-        return _output(tool, process, seconds)
+        try:
+            return _output(tool, process, seconds)
+        except ToolError as error:
+            if error.hangs:
+                self.hanging.add(tool)
+            raise
 
     def read(self, path: str) -> str | None:
         """Return the stripped text of a small file under the root, ``None`` when it cannot be read."""
@@ -116,7 +127,7 @@ def _collect(descriptor: int, deadline: float) -> tuple[bytes, str | None]:
         data += chunk
         if len(data) > MOST_OUTPUT_BYTES:
             return b"", f"printed more than {MOST_OUTPUT_BYTES >> 20} MiB"
-    return bytes(data), "no answer in time"
+    return bytes(data), HANGS
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -108,7 +108,7 @@ class Host:
     """The computer around the devices. Memory and CPUs are the least of hardware, cgroup and SLURM."""
 
     name: str
-    num_cpus: int
+    num_cpus: int | None
     total_bytes: int | None = None
     available_bytes: int | None = None
     limits: tuple[Limit, ...] = ()
@@ -129,6 +129,8 @@ class Disk:
     path: str
     """Mount point."""
     file_system: str
+    holds: tuple[str, ...] = ()
+    """What would lie there: ``runs``, ``models``, ``temporary``, and ``here`` for the current folder."""
     medium: Literal["nvme", "ssd", "hdd", "network", "memory", "overlay"] | None = None
     total_bytes: int | None = None
     free_bytes: int | None = None

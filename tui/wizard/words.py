@@ -24,7 +24,7 @@ _PRECISIONS = {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}
 def machine_words(machine: Machine) -> str:
     """Return what was detected: ``2 x NVIDIA L40S, 44.1 of 44.5 GiB free each``."""
     host = machine.host
-    cpus = f"{host.num_cpus} CPU{'s' if host.num_cpus > 1 else ''}"
+    cpus = f"{count(host.num_cpus)} CPU{'' if host.num_cpus == 1 else 's'}"
     memory = f"{size(host.available_bytes)} of {size(host.total_bytes)} memory free"
     if not machine.devices:
         return f"no accelerator found: training on {cpus}, {memory}"
