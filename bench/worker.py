@@ -1,6 +1,6 @@
 """Measures the worker against the plain TRL script in one run: start to first step, tokens/s, losses.
 
-usage: python bench/worker.py [--steps 200] [--pairs 3] [--write FILE]
+usage: python bench/worker.py [--steps 400] [--pairs 7] [--write FILE]
 
 Both train the demo model on the same rows with the same arguments, taking turns, so that a busy machine slows
 both. Prints a table; writes nothing unless --write.
@@ -54,8 +54,8 @@ class Figures:
 def main() -> None:
     """Take turns, print the table, and exit with 1 when a figure of ours is missed."""
     parser = argparse.ArgumentParser(description="Measure the worker against a plain TRL script.")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
