@@ -23,6 +23,12 @@ def address(value: str | None) -> str | None:
     return None if found is None else f"{(found[1] or '0')[-4:]:0>4}:{found[2]}"
 
 
+def graphics(system: System, vendor: str) -> tuple[str, ...]:
+    """Return the names (``card0``) of a vendor's display and compute devices."""
+    cards = (path.parent.parent.name for path in system.glob("/sys/class/drm/card*/device/vendor"))
+    return tuple(card for card in cards if system.read(f"/sys/class/drm/{card}/device/vendor") == vendor)
+
+
 def numa_node(system: System, bus_id: str) -> int | None:
     """Return the NUMA node; the kernel says -1 where there is only one."""
     return whole(system.read(f"{DEVICES}/{bus_id}/numa_node"))

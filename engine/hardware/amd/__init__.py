@@ -4,6 +4,7 @@ import os
 import re
 
 from ...specs.machine import Device, DeviceReading, Link, Problem
+from .. import pci
 from ..system import System
 from ..values import size
 from ..vendor import Found
@@ -28,10 +29,7 @@ _ONLY_A_NUMBER = re.compile(r"0x[0-9a-fA-F]+$")
 
 def is_present(system: System) -> bool:
     """Whether the kernel shows an AMD GPU, or AMD's tool is there."""
-    for path in system.glob("/sys/class/drm/card*/device/vendor"):
-        if system.read(f"/sys/class/drm/{path.parent.parent.name}/device/vendor") == _PCI_VENDOR:
-            return True
-    if kfd.read_nodes(system):
+    if pci.graphics(system, _PCI_VENDOR) or kfd.read_nodes(system):
         return True
     return system.has(amd_smi.TOOL) or (system.has(rocm_smi.TOOL) and not system.has("hy-smi"))
 

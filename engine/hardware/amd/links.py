@@ -15,7 +15,11 @@ Pairs = set[frozenset[int]]
 
 def find_links(system: System, devices: tuple[Device, ...]) -> tuple[Link, ...]:
     """Return the best path between each two devices, where it is known."""
-    joined = _joined(system, devices)
+    return links_between(system, devices, _joined(system, devices))
+
+
+def links_between(system: System, devices: tuple[Device, ...], joined: Pairs) -> tuple[Link, ...]:
+    """Return xGMI for the pairs that it joins, and for the others what lies between on PCI."""
     found = []
     for first, second in itertools.combinations(devices, 2):
         places = first.physical_index, second.physical_index
@@ -44,10 +48,13 @@ def _joined(system: System, devices: tuple[Device, ...]) -> Pairs:
             return _pairs(
                 (buses.get(a), buses.get(b)) for (a, b), kind in told.items() if kind == amd_smi.XGMI
             )
-    if system.has(rocm_smi.TOOL):
-        numbers = ask(system, rocm_smi.TOOL, rocm_smi.TOPOLOGY, rocm_smi.parse_links) or {}
-        return _pairs(pair for pair, kind in numbers.items() if kind == amd_smi.XGMI)
-    return set()
+    return joined_by_rocm_smi(system, rocm_smi.TOOL)
+
+
+def joined_by_rocm_smi(system: System, tool: str) -> Pairs:
+    """Return the pairs that rocm-smi, or a tool after its pattern, calls joined by xGMI."""
+    numbers = ask(system, tool, rocm_smi.TOPOLOGY, rocm_smi.parse_links) if system.has(tool) else None
+    return _pairs(pair for pair, kind in (numbers or {}).items() if kind == amd_smi.XGMI)
 
 
 def _pairs(pairs: Iterable[tuple[int | None, int | None]]) -> Pairs:

@@ -1,5 +1,6 @@
 """Lays the kernel's and the tools' readings of AMD devices over each other; what fails becomes a Problem."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -74,8 +75,7 @@ def ask(
     try:
         return parse(output)
     except ValueError as error:
-        words = next((word for word in arguments if not word.startswith("-")), "")
-        what = f"{tool} {words}".strip()
+        what = " ".join((tool, *itertools.takewhile(lambda word: not word.startswith("-"), arguments)))
         if problems is not None:
             problems.append(Problem(source=tool, message=f"{what}: {failure or error}"))
         return None
