@@ -289,12 +289,12 @@ def test_a_superchip_keeps_its_own_memory_and_says_what_is_unusual(ask: Ask) -> 
 @pytest.mark.parametrize(
     ("bits", "words"),
     [
-        ("0", []),
-        ("1", []),
-        ("4", ["power"]),
-        ("0x28", ["heat", "hardware"]),
-        ("72", ["heat"]),
-        ("136", ["power"]),
+        (0x00, []),
+        (0x01, []),
+        (0x04, ["power"]),
+        (0x28, ["heat", "hardware"]),
+        (0x48, ["heat"]),
+        (0x88, ["power"]),
     ],
 )
 def test_a_clock_that_is_held_back_says_why(ask: Ask, bits: int, words: list[str]) -> None:
