@@ -70,7 +70,7 @@ def system(tmp_path: Path) -> System:
     [
         ("/srv/run", "/", "nvme"),
         ("/scratch/runs", "/scratch", "ssd"),
-        ("/home/me/.cache", "/home", "network"),
+        ("/data/me/.cache", "/home", "network"),
         ("/dev/shm", "/dev/shm", "memory"),  # noqa: S108 - a mount point in a recorded table
         ("/var/lib/docker/overlay2/x/merged/tmp", "/var/lib/docker/overlay2/x/merged", "overlay"),
         ("/data/set", "/data", "nvme"),
@@ -110,10 +110,10 @@ def test_a_mount_that_is_gone_has_no_size(system: System) -> None:
 def test_places_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     here = str(tmp_path)
-    assert places({"HOME": "/home/me"}) == {
+    assert places({"HOME": "/data/me"}) == {
         "here": here,
         "runs": here,
-        "models": "/home/me/.cache/huggingface",
+        "models": "/data/me/.cache/huggingface",
         "temporary": "/tmp",  # noqa: S108 - the default of every system
     }
     moved = {
