@@ -70,7 +70,7 @@ def system(tmp_path: Path) -> System:
     [
         ("/srv/run", "/", "nvme"),
         ("/scratch/runs", "/scratch", "ssd"),
-        ("/data/me/.cache", "/home", "network"),
+        ("/home/.cache", "/home", "network"),
         ("/dev/shm", "/dev/shm", "memory"),  # noqa: S108 - a mount point in a recorded table
         ("/var/lib/docker/overlay2/x/merged/tmp", "/var/lib/docker/overlay2/x/merged", "overlay"),
         ("/data/set", "/data", "nvme"),
