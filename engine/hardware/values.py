@@ -9,6 +9,7 @@ _NOTHING = frozenset(
     ("", "n/a", "na", "none", "unknown", "-", "--", "null", "not supported", "not available", "unsupported")
 )
 _NUMBER = re.compile(r"\(?\s*([+-]?\d{1,24}(?:\.\d{1,12})?)")
+_HEXADECIMAL = re.compile(r"[0-9a-f]{1,8}")
 _SIZE = re.compile(r"\(?\s*(\d{1,24}(?:\.\d{1,12})?)\s*([kmgt]?)i?b?(?![a-z])", re.IGNORECASE)
 _STARTS = re.compile(r"^[ \t]*[\[{]", re.MULTILINE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -74,6 +75,12 @@ def whole(value: object) -> int | None:
     """Return a whole number that is not negative."""
     found = number(value)
     return int(found) if found is not None and found >= 0 else None
+
+
+def hexadecimal(value: object) -> int | None:
+    """Return the number of ``0x74a1`` or ``74a1``, up to 32 bits."""
+    digits = (word(value) or "").lower().removeprefix("0x")
+    return int(digits, 16) if _HEXADECIMAL.fullmatch(digits) else None
 
 
 def share(value: object) -> float | None:

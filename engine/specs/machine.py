@@ -74,9 +74,9 @@ class Device:
     """One line on what is unusual."""
 
 
-LinkKind = Literal["nvlink", "xgmi", "hccs", "mxlink", "pix", "pxb", "phb", "node", "sys"]
+LinkKind = Literal["nvlink", "xgmi", "hccs", "mxlink", "xelink", "pix", "pxb", "phb", "node", "sys"]
 """From fast to slow. pix: one PCIe switch; pxb: several; phb: the CPU's host bridge; node: one NUMA node;
-sys: between CPU sockets. Words of ``nvidia-smi topo -m``."""
+sys: between CPU sockets. xelink also joins the tiles of one Intel card. Words of ``nvidia-smi topo -m``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from ...specs.machine import DeviceProcess
 from .. import pci
-from ..values import load_json, mapping, mappings, number, share, size, whole, word
+from ..values import hexadecimal, load_json, mapping, mappings, number, share, size, whole, word
 from .card import Card, gpu_uuid
 from .facts import architecture
 
@@ -148,7 +148,7 @@ def _card(entry: Mapping[str, object]) -> Card:
         uuid=gpu_uuid(word(asic.get("asic_serial"))) or gpu_uuid(word(entry.get("hip_uuid"))),
         name=word(asic.get("market_name")),
         architecture=architecture(word(asic.get("target_graphics_version"))),
-        device_id=_hexadecimal(word(asic.get("device_id"))),
+        device_id=hexadecimal(asic.get("device_id")),
         total_bytes=total,
         used_bytes=size(memory.get("used_vram"), "m"),
         utilization_percent=share(mapping(entry.get("usage")).get("gfx_activity")),
@@ -193,11 +193,6 @@ def _partition(values: Mapping[str, object]) -> str | None:
     if mode is None or mode == "SPX":
         return None
     return mode if place is None else f"{mode} {place}"
-
-
-def _hexadecimal(text: str | None) -> int | None:
-    digits = (text or "").lower().removeprefix("0x")
-    return int(digits, 16) if re.fullmatch(r"[0-9a-f]{1,8}", digits) else None
 
 
 def _entries(output: str) -> Iterator[Mapping[str, object]]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from .. import pci
-from ..values import load_json, mapping, number, share, size, whole, word
+from ..values import hexadecimal, load_json, mapping, number, share, size, whole, word
 from .card import Card, gpu_uuid
 from .facts import architecture
 
@@ -105,7 +105,7 @@ def _card(place: int, values: Mapping[str, object]) -> Card:
         uuid=gpu_uuid(unique),
         name=_name(values),
         architecture=architecture(_first(values, "gfx version")),
-        device_id=_hexadecimal(_first(values, "device id", "gpu id")),
+        device_id=hexadecimal(_first(values, "device id", "gpu id")),
         total_bytes=_memory(values, "vram total memory"),
         used_bytes=_memory(values, "vram total used memory"),
         utilization_percent=share(_first(values, *_USE)),
@@ -135,7 +135,3 @@ def _memory(values: Mapping[str, object], name: str) -> int | None:
 def _numa(values: Mapping[str, object]) -> int | None:
     """Return the NUMA node; where there is none, the affinity is -1 or 4294967295."""
     return whole(_first(values, "(topology) numa node"))
-
-
-def _hexadecimal(text: str | None) -> int | None:
-    return int(text, 16) if text is not None and re.fullmatch(r"0x[0-9a-fA-F]{1,8}", text) else None
