@@ -52,30 +52,40 @@ def _devices(pins: PlanPins, machine: Machine) -> tuple[Device, ...]:
     kind = machine.device_kind if pins.device == "auto" else pins.device
     if kind == CPU:
         return ()
-    devices = tuple(device for device in machine.devices if device.kind == kind)
-    if not devices:
+    there = tuple(device for device in machine.devices if device.kind == kind)
+    usable = tuple(device for device in there if _is_usable(device))
+    if not there:
         raise Refused(
             f"plan.device is {pins.device}, and this machine has no such device",
-            hint="set plan.device to auto, or see what is there with: ftwiz plan",
+            hint="set plan.device to auto, or see what is there with: ftwiz devices",
         )
-    return devices
+    if not usable:
+        raise Refused(
+            f"none of the {kind} devices of this machine can be trained on",
+            hint="see why with: ftwiz devices; or train on the CPU: --set plan.device=cpu",
+        )
+    return usable
+
+
+def _is_usable(device: Device) -> bool:
+    """Whether training can run on it: not fallen off the bus, and not split into slices."""
+    return not device.is_lost and not device.partitioned
 
 
 def _choose_backend(job: Job, devices: tuple[Device, ...]) -> tuple[Backend, Reason, tuple[Rejected, ...]]:
     pins = job.plan
-    num_devices = len(devices) or None
     broken = {
         candidate.NAME: rule
         for candidate in BACKENDS
         for rule in reversed(candidate.RULES)  # the first broken rule speaks
-        if rule.broken(pins, num_devices)
+        if rule.broken(pins, devices)
     }
     if pins.backend != "auto":
         if rule := broken.get(pins.backend):
             raise BadInput(f"plan.backend is {pins.backend}: {rule.text}", hint="set plan.backend to auto")
         return pins.backend, Reason(about="backend", text="pinned in the job"), ()
     rejected = [Rejected(choice=name, text=rule.text, source=rule.source) for name, rule in broken.items()]
-    wanted = num_devices or 1 if pins.num_processes == "auto" else pins.num_processes
+    wanted = len(devices) or 1 if pins.num_processes == "auto" else pins.num_processes
     if wanted > 1 and "ddp" not in broken:
         if "single" not in broken:
             rejected.append(

@@ -15,9 +15,14 @@ RULES = (
         source="definition",
     ),
     Rule(
-        broken=lambda _pins, devices: devices == 1,
+        broken=lambda _pins, devices: len(devices) == 1,
         text="ddp needs a device per rank, and there is one device",
         source="NCCL refuses two ranks on one GPU",
+    ),
+    Rule(
+        broken=lambda _pins, devices: any(device.partition is not None for device in devices),
+        text="ddp needs whole devices: a process sees one slice of a partitioned card",
+        source="NVIDIA Multi-Instance GPU user guide, on CUDA device enumeration",
     ),
 )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .job import PlanPins
+from .machine import Device
 
 Backend = Literal["single", "ddp"]
 Precision = Literal["no", "fp16", "bf16"]
@@ -54,8 +55,8 @@ class Rejected:
 class Rule:
     """An incompatibility as data: the planner rejects by it, the wizard greys out, the docs list it."""
 
-    broken: Callable[[PlanPins, int | None], bool]
-    """Of what the user pinned and the number of accelerators in use (``None``: the CPU)."""
+    broken: Callable[[PlanPins, tuple[Device, ...]], bool]
+    """Of what the user pinned and the accelerators that would be used (none: the CPU)."""
     text: str
     source: str
 

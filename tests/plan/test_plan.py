@@ -126,3 +126,20 @@ def test_the_cpu_can_be_pinned_on_a_gpu_box_and_gloo_ranks_on_a_laptop() -> None
     assert recommend(job(plan={"device": "cpu"}), None, gpus(2)).strategy.device_kind == "cpu"
     strategy = recommend(job(plan={"backend": "ddp"}), None, LAPTOP).strategy
     assert (strategy.backend, strategy.num_processes, strategy.micro_batch_size) == ("ddp", 2, 8)
+
+
+def test_lost_cards_and_cards_in_slices_are_left_out() -> None:
+    split = Device(kind="cuda", index=0, name="A100", partitioned=True, supports_bf16=True)
+    slices = tuple(
+        Device(kind="cuda", index=i, name="A100", partition="1g.10gb", supports_bf16=True) for i in range(2)
+    )
+    plan = recommend(job(), None, Machine(host=HOST, devices=(split, *slices)))
+    assert plan.strategy.backend == "single"
+    assert "slice" in plan.rejected[0].text
+    lost = Device(kind="cuda", index=0, name="A100", is_lost=True)
+    assert (
+        recommend(job(), None, Machine(host=HOST, devices=(lost, *gpus(3).devices))).strategy.num_processes
+        == 2
+    )
+    with pytest.raises(Refused, match="none of the cuda devices"):
+        recommend(job(), None, Machine(host=HOST, devices=(lost,)))
