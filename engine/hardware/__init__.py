@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ..specs.machine import Device, DeviceReading, Disk, HostReading, Link, Machine, Problem
-from . import amd, cambricon, habana, huawei, hygon, metax, mthreads, nvidia
+from . import amd, apple, cambricon, habana, huawei, hygon, intel, metax, mthreads, nvidia
 from .catalogue import with_facts
 from .disks import places, read_disks
 from .host import HostSampler, read_host
@@ -17,7 +17,18 @@ from .vendor import Found, Vendor
 
 __all__ = ["VENDORS", "HostSampler", "detect", "host_reading", "sample"]
 
-VENDORS: tuple[Vendor, ...] = (nvidia, huawei, amd, hygon, habana, cambricon, mthreads, metax)
+VENDORS: tuple[Vendor, ...] = (
+    nvidia,
+    huawei,
+    amd,
+    hygon,
+    habana,
+    intel,
+    cambricon,
+    mthreads,
+    metax,
+    apple,
+)
 """Asked in this order: the devices of the first that has any come first, and are the ones trained on."""
 VENDOR_SECONDS = 20.0
 """A driver that has to wake eight cards takes ten; vendors' tools are given up much earlier."""
