@@ -9,16 +9,27 @@ import click
 @click.command()
 @click.argument("job", metavar="JOB.yaml", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value of the job.")
+@click.option(
+    "--machine",
+    "spec",
+    metavar="SPEC",
+    help="Plan for another machine: 8xA100-80GB+1TB, or a file of `ftwiz devices --json`.",
+)
 @click.option("--show", is_flag=True, help="Also print every file that a run would write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(job: Path, overrides: tuple[str, ...], *, show: bool, as_json: bool) -> None:
+def plan(job: Path, overrides: tuple[str, ...], *, spec: str | None, show: bool, as_json: bool) -> None:
     """Show the plan of a job and its reasons; write and start nothing."""
     from ..engine.hardware import detect
+    from ..engine.hardware.written import parse_machine
     from ..engine.job import load_job
     from ..engine.prepare import prepare
     from .show import files_text, plan_text
 
-    prepared = prepare(load_job(job, overrides=overrides), detect())
+    loaded = load_job(job, overrides=overrides)
+    machine = detect() if spec is None else parse_machine(spec)
+    prepared = prepare(loaded, machine)
+    if machine.num_nodes > 1:
+        click.echo(f"note: planned for one of the {machine.num_nodes} nodes", err=True)
     if as_json:
         click.echo(prepared.files["plan.json"], nl=False)
         return
