@@ -27,6 +27,7 @@ VERBS = {
     "resume": Verb("run", "Go on from the newest whole checkpoint."),
     "plan": Verb("plan", "Show the plan of a job and its reasons; start nothing."),
     "demo": Verb("run", "Train a tiny model on the embedded demo, in about a minute."),
+    "doctor": Verb("doctor", "Find what keeps training from working here, and what to do."),
     "devices": Verb("devices", "Show accelerators, links, host, disks and network, as they are now."),
     "presets": Verb("plan", "List the presets."),
     "schema": Verb("plan", "Print the JSON schema of the job file, for editors."),
