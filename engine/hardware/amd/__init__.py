@@ -37,7 +37,7 @@ def is_present(system: System) -> bool:
 def inventory(system: System) -> Found:
     """Return what HIP shows to a process with this environment, in its order; not small graphics cores."""
     kernel = read_kernel(system)
-    if kernel and not system.path(_DRIVER).exists():
+    if kernel and not os.access(system.path(_DRIVER), os.F_OK):
         return Found(problems=(_no_driver(),))
     told, tool, problems = ask_tools(system, is_kernel_read=bool(kernel))
     cards = _laid_over(kernel, told) if kernel else told

@@ -4,6 +4,7 @@ KFD is what ROCm's runtime itself enumerates, so its order is HIP's, a partition
 own with its own memory (where rocm-smi shows the whole card's), and each half of an MI250 is a device.
 """
 
+import os
 from dataclasses import dataclass, replace
 
 from ...specs.machine import DeviceProcess
@@ -94,7 +95,7 @@ def read_xgmi(system: System, node: int) -> tuple[int, ...]:
 
 def are_processes_listed(system: System) -> bool:
     """Whether the kernel shows who uses the devices; an empty list is an answer too."""
-    return system.path(_PROCESSES).is_dir()
+    return os.access(system.path(_PROCESSES), os.R_OK)
 
 
 def read_processes(system: System, gpu_id: int) -> tuple[DeviceProcess, ...]:
