@@ -13,6 +13,8 @@ from .system import System, ToolError
 from .values import word
 
 MIB = 1 << 20
+MISSING = "not found"
+"""What System says of a tool that is not there."""
 _LONGEST_LINE = 400
 _MOST_LINES = 20_000
 _MOST_CARDS = 1024
@@ -93,7 +95,8 @@ def ask(system: System, tool: str, *arguments: str, read: Callable[[str], Sequen
         text = system.run(tool, *arguments)
     except ToolError as error:
         text = error.output
-        problems.append(Problem(source=tool, message=word(str(error)) or tool))
+        advice = f"{tool} comes with the driver; in a container, mount it" if error.why == MISSING else None
+        problems.append(Problem(source=tool, message=word(str(error)) or tool, advice=advice))
     is_whole = not problems
     named: dict[int, Card] = {}
     for card in read(text):

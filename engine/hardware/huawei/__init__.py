@@ -10,7 +10,17 @@ from dataclasses import replace
 
 from ...specs.machine import Device, DeviceReading, Link, LinkKind, Problem
 from ..system import System, ToolError
-from ..tables import PCI_PATHS, Answer, Card, has_pci_device, links_of, matrix, readings, unread_memory
+from ..tables import (
+    MISSING,
+    PCI_PATHS,
+    Answer,
+    Card,
+    has_pci_device,
+    links_of,
+    matrix,
+    readings,
+    unread_memory,
+)
 from ..values import word
 from ..vendor import Found
 from .details import Place, activity, read_details, read_places, read_processes
@@ -114,7 +124,7 @@ def _problem(what: str) -> Problem:
     advice = None
     if "shared libraries" in what:
         advice = "add /usr/local/Ascend/driver/lib64/driver and ../common to LD_LIBRARY_PATH"
-    elif what == "not found":
+    elif what == MISSING:
         advice = "in a container: mount npu-smi and /usr/local/Ascend/driver of the host"
     return Problem(source=TOOL, message=f"{TOOL}: {word(what)}", advice=advice)
 
@@ -182,14 +192,15 @@ def _one_by_one(tools: System, devices: Sequence[Device]) -> tuple[Card, ...]:
 
 
 def _indices(labels: set[str], devices: Sequence[Device]) -> dict[str, int]:
-    """Return the index of each label: ``NPU4`` is NPU 4; ``Phy-ID12`` counts chips, in logic order."""
+    """Return the index of each label: ``NPU4`` is NPU 4, but where NPUs have two chips, chips are counted."""
     by_uuid = {one.uuid: one.index for one in devices}
-    by_position = {one.physical_index: one.index for one in devices}
-    ordered = sorted(labels, key=lambda label: int(re.sub(r"[^0-9]", "", label)))
+    by_logic = {one.physical_index: one.index for one in devices}
+    counts_chips = any(not (name or "").endswith("chip 0") for name in by_uuid)
+    numbers = {label: int(re.sub(r"[^0-9]", "", label)) for label in labels}
     indices: dict[str, int] = {}
-    for position, label in enumerate(ordered):
-        number = int(re.sub(r"[^0-9]", "", label))
-        index = by_uuid.get(uuid(number, 0)) if label.startswith("NPU") else by_position.get(position)
+    for position, label in enumerate(sorted(labels, key=numbers.__getitem__)):
+        is_npu = label.startswith("NPU") and not counts_chips
+        index = by_uuid.get(uuid(numbers[label], 0)) if is_npu else by_logic.get(position)
         if index is not None:
             indices[label] = index
     return indices

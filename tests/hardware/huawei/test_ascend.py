@@ -21,6 +21,7 @@ HEAD = (
 PROCESSES = (
     "| NPU  Chip | Process id | Process name | Process memory(MB) | Process id in container |\n" + LINE
 )
+LOCALIZED = "| NPU  \u540d\u79f0 | \u5065\u5eb7 | \u529f\u7387(W) |\n| 0    910B3 | OK | 93.5 41 0 / 0 |\n"
 NO_SUCH_TOPIC = {"info -t": "This device does not support it."}
 
 
@@ -146,7 +147,7 @@ def test_a_chip_that_is_missing_from_the_table_is_a_problem(box: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\x00\x7fELF\x02", "dcmi module initialize failed. ret is -8005\n", HEAD]
+    "text", ["", "\x00\x7fELF\x02", "dcmi module initialize failed. ret is -8005\n", HEAD, LOCALIZED]
 )
 def test_what_is_no_table_is_one_problem_that_names_the_tool(box: Any, text: str) -> None:
     found = huawei.inventory(box(tools={"npu-smi": {"info": text}}))
@@ -227,6 +228,8 @@ def test_a3_counts_its_chips_by_phy_id(box: Any, word: str, kind: str | None) ->
         ("NPU 6 chip 0", "Ascend910_93"),
         ("NPU 6 chip 1", "Ascend910_93"),
     ]
+    assert [link.kind for link in huawei.links(system, devices)] == ([kind] if kind else [])
+    system = box(tools={"npu-smi": {"info -t topo": text.replace("Phy-ID", "NPU"), "info": table}})
     assert [link.kind for link in huawei.links(system, devices)] == ([kind] if kind else [])
 
 
