@@ -33,8 +33,9 @@ help-file: $(VENV)/.installed-train  ## Write what `ftwiz --help` prints, after 
 	$(BIN)/python -c 'from ftwiz.cli.group import help_text; print(help_text(), end="")' > ftwiz/cli/help.txt.new
 	mv ftwiz/cli/help.txt.new ftwiz/cli/help.txt
 
-bench: $(VENV)/.installed-dev  ## Measure: commands against a bare Python, the worker against the plain script.
+bench: $(VENV)/.installed-dev  ## Measure: commands against a bare Python, hardware readings, the worker against the plain script.
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/hardware.py
 	$(BIN)/python bench/worker.py
 
 clean:  ## Remove caches and build outputs; keeps .venv and runs.

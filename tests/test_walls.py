@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import ftwiz
+from ftwiz.cli.group import VERBS
 
 STACK = {
     "torch",
@@ -121,6 +122,9 @@ FRONT = {
     "runs --json": ["runs", "--json"],
     "watch --once": ["watch", "--once", "--json", "RUN"],
     "logs": ["logs", "RUN"],
+    "devices": ["devices"],
+    "devices --json": ["devices", "--json"],
+    "plan --machine": ["plan", "--machine", "8xA100-80GB", "JOB"],
     "presets": ["presets"],
     "schema": ["schema"],
 }
@@ -138,7 +142,7 @@ def test_a_front_command_does_not_load_the_stack_or_the_full_screen(
     assert not loaded & (STACK | FULL_SCREEN)
 
 
-@pytest.mark.parametrize("command", ["run", "watch", "plan", "runs", "logs", "stop", "resume", "demo"])
+@pytest.mark.parametrize("command", [*VERBS])
 def test_the_help_of_a_command_loads_neither_the_stack_nor_the_full_screen(command: str) -> None:
     code = "from ftwiz.cli.group import run_group; run_group(sys.argv[1:])"
     assert not _loaded_by(code, command, "--help") & (STACK | FULL_SCREEN)

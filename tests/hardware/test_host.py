@@ -36,7 +36,7 @@ def tree(root: Path, files: dict[str, str]) -> System:
 
 
 def cgroup(corpus: Path, root: Path, name: str, lines: str) -> System:
-    """Return a big node whose cgroups are recorded ones, which stay where they are."""
+    """Return a big node whose cgroups are those of an example, which stays where it is."""
     system = tree(root, BIG | {"proc/self/cgroup": lines})
     (root / "sys/fs").mkdir(parents=True)
     (root / "sys/fs/cgroup").symlink_to(corpus / "hardware/host/cgroup_examples" / name)
@@ -132,7 +132,9 @@ def test_affinity_and_cpusets_leave_fewer_cpus(tmp_path: Path) -> None:
     assert (host.num_cpus, host.limits) == (8, (Limit(what="cpus", by="affinity", value=8),))
 
 
-def test_a_recorded_version_2_group_bounds_memory_cpus_and_free_memory(corpus: Path, tmp_path: Path) -> None:
+def test_a_version_2_group_of_the_examples_bounds_memory_cpus_and_free_memory(
+    corpus: Path, tmp_path: Path
+) -> None:
     host = read_host(cgroup(corpus, tmp_path, "v2_limited", "0::/"))
     used = 21474836480 - 12884901888  # file cache that nobody uses can be dropped
     assert (host.total_bytes, host.available_bytes) == (64 * GIB, 64 * GIB - used)
@@ -140,7 +142,7 @@ def test_a_recorded_version_2_group_bounds_memory_cpus_and_free_memory(corpus: P
     assert {limit.by for limit in host.limits} == {"cgroup /sys/fs/cgroup"}
 
 
-def test_a_recorded_parent_bounds_more_than_its_child(corpus: Path, tmp_path: Path) -> None:
+def test_a_parent_of_the_examples_bounds_more_than_its_child(corpus: Path, tmp_path: Path) -> None:
     folder = corpus / "hardware/host/cgroup_examples/v2_nested"
     lines = (folder / "proc-self-cgroup").read_text(encoding="utf8")
     host = read_host(cgroup(corpus, tmp_path, "v2_nested", lines))
@@ -151,7 +153,7 @@ def test_a_recorded_parent_bounds_more_than_its_child(corpus: Path, tmp_path: Pa
     assert host.container == "kubernetes"
 
 
-def test_a_recorded_version_1_group_bounds_memory_and_cpus(corpus: Path, tmp_path: Path) -> None:
+def test_a_version_1_group_of_the_examples_bounds_memory_and_cpus(corpus: Path, tmp_path: Path) -> None:
     folder = corpus / "hardware/host/cgroup_examples/v1_limited"
     host = read_host(cgroup(corpus, tmp_path, "v1_limited", "3:cpu:/\n4:memory:/"))
     assert host.total_bytes == int((folder / "memory/memory.limit_in_bytes").read_text())
@@ -159,7 +161,7 @@ def test_a_recorded_version_1_group_bounds_memory_and_cpus(corpus: Path, tmp_pat
     assert host.num_cpus == int(quota) // int(period)
 
 
-def test_a_recorded_group_without_limits_bounds_nothing(corpus: Path, tmp_path: Path) -> None:
+def test_a_group_of_the_examples_without_limits_bounds_nothing(corpus: Path, tmp_path: Path) -> None:
     assert read_host(cgroup(corpus, tmp_path, "v2_unlimited", "0::/")).limits == ()
 
 
