@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ..errors import BadInput
 from ..specs.model import ModelSpec
+from .facts import Facts, shown
+from .shape import with_shape
 
 _TEXT_SECTIONS = ("text_config", "llm_config", "language_config")
 """Where models of several kinds of input keep the shape of their language model."""
@@ -55,9 +57,15 @@ def spec_from_config(
     _refuse_dangers(config, where, trust_remote_code=trust_remote_code)
     sections = [config, *(part for name in _TEXT_SECTIONS if isinstance(part := config.get(name), Mapping))]
     counts = {field: _count(sections, field, where) for field in _NAMES}
-    return ModelSpec(
-        model_type=_model_type(config, where), architecture=_architecture(config, where), **counts
+    spec = ModelSpec(
+        model_type=_model_type(config, where),
+        architecture=_architecture(config, where),
+        num_layers=counts["num_layers"],
+        hidden_size=counts["hidden_size"],
+        vocab_size=counts["vocab_size"],
+        max_position_embeddings=counts["max_position_embeddings"],
     )
+    return with_shape(spec, Facts(config, where))
 
 
 def _model_type(config: Mapping[str, object], where: str) -> str:
@@ -65,7 +73,7 @@ def _model_type(config: Mapping[str, object], where: str) -> str:
     if value is None:
         raise BadInput(f"{where}: model_type is missing: this is not the config.json of a transformers model")
     if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= _MAX_TEXT:
-        raise BadInput(f"{where}: model_type must be a name; got {_shown(value)}")
+        raise BadInput(f"{where}: model_type must be a name; got {shown(value)}")
     return value
 
 
@@ -75,7 +83,7 @@ def _architecture(config: Mapping[str, object], where: str) -> str | None:
         return None
     first = value[0] if isinstance(value, list) else None
     if not isinstance(first, str) or not first.isprintable() or len(first) > _MAX_TEXT:
-        raise BadInput(f"{where}: architectures must be a list of names; got {_shown(value)}")
+        raise BadInput(f"{where}: architectures must be a list of names; got {shown(value)}")
     return first
 
 
@@ -89,7 +97,7 @@ def _count(sections: list[Mapping[str, object]], field: str, where: str) -> int 
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _HIGHEST[field]:
                 allowed = f"a whole number from 1 to {_HIGHEST[field]:,}"
-                raise BadInput(f"{where}: {name} must be {allowed}; got {_shown(value)}")
+                raise BadInput(f"{where}: {name} must be {allowed}; got {shown(value)}")
             found.append(value)
     return found[0] if found else None
 
@@ -146,10 +154,3 @@ def _walk(config: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], objec
 
 def _key(name: str) -> str:
     return name if name.isprintable() else ascii(name)
-
-
-def _shown(value: object) -> str:
-    text = ascii(value) if isinstance(value, str) else repr(value)
-    if isinstance(value, list | Mapping):
-        text = type(value).__name__
-    return text if len(text) <= 60 else f"{text[:44]}..."  # noqa: PLR2004 - a line's half
