@@ -19,7 +19,7 @@ FEW_INODES = 1000
 LEAST_OFFLOAD_BYTES_PER_SECOND = 1e9
 """Below this a step waits longer for its optimizer states than it computes."""
 NO_OFFLOAD = {
-    "memory": "it is memory itself",
+    "memory": "it is memory itself, and is lost with the next boot",
     "overlay": "a container's own layer is slow, and is lost with it",
     "network": "it is reached over a network",
 }

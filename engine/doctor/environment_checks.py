@@ -210,7 +210,7 @@ def _left_over(environ: Mapping[str, str]) -> Iterator[Finding]:
     if ranks and "SLURM_PROCID" not in environ:
         yield warning(
             f"left over from a launcher: {some(ranks)}",
-            evidence="a run on one device would wait for ranks that do not exist",
+            evidence="a run on one device may wait for ranks that do not exist",
             advice="unset them: ftwiz starts the ranks itself",
             command=f"unset {' '.join(ranks)}",
         )

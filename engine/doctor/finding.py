@@ -23,6 +23,8 @@ class Level(StrEnum):
 class Finding:
     """One line of the doctor's report. Values of secrets are never in it."""
 
+    check: str = ""
+    """Name of the check; the examination fills it in."""
     level: Level
     what: str
     evidence: str | None = None
@@ -30,8 +32,6 @@ class Finding:
     advice: str | None = None
     command: str | None = None
     """A command line that does what the advice says."""
-    check: str = ""
-    """Name of the check; the examination fills it in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,9 +1,9 @@
 """What the drivers say: devices found, broken, lost or busy, and limits on memory and CPUs."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ..specs.machine import Device, Host, Limit, Machine, Problem
+from ..specs.machine import Device, DeviceProcess, Host, Limit, Machine, Problem
 from .finding import Finding, error, note, ok, warning
 from .patient import Patient
 from .words import GIB, size, some
@@ -22,16 +22,15 @@ def look(patient: Patient) -> Iterator[Finding]:
             advice="a vendor's tool hangs: its driver may need a reboot",
         )
         return
-    usable = [device for device in machine.devices if not (device.is_lost or device.partitioned)]
-    if usable:
-        yield ok(_inventory(usable))
+    if patient.devices:
+        yield ok(_inventory(patient.devices))
     elif not machine.problems:
         yield note("no accelerator found: training runs on the CPU", evidence="no vendor's driver is here")
     for problem in machine.problems:
-        yield _problem(problem, has_devices=bool(usable))
+        yield _problem(problem, has_devices=bool(patient.devices))
     yield from _lost(machine)
-    yield from _busy(usable)
-    yield from _mixed(usable)
+    yield from _busy(patient.devices)
+    yield from _mixed(patient.devices)
 
 
 def look_at_limits(patient: Patient) -> Iterator[Finding]:
@@ -50,7 +49,7 @@ def look_at_limits(patient: Patient) -> Iterator[Finding]:
         yield note(what, evidence=bounds, advice="plans count on what these limits leave")
     else:
         yield ok(what)
-    yield from _scarce(host, len(machine.devices))
+    yield from _scarce(host, len(patient.devices))
 
 
 def _bound(limit: Limit) -> str:
@@ -58,7 +57,7 @@ def _bound(limit: Limit) -> str:
     return f"{limit.what}: {value} by {limit.by}"
 
 
-def _inventory(devices: list[Device]) -> str:
+def _inventory(devices: Sequence[Device]) -> str:
     models = Counter((device.name, device.total_bytes) for device in devices)
     return ", ".join(
         f"{count} x {name}" + (f" ({size(total)})" if total else "")
@@ -69,10 +68,16 @@ def _inventory(devices: list[Device]) -> str:
 def _problem(problem: Problem, *, has_devices: bool) -> Finding:
     # Without any usable device the accelerator that the problem is about is all that there is.
     kind = warning if has_devices else error
-    return kind(problem.message, evidence=f"asked: {problem.source}", advice=problem.advice)
+    return kind(
+        problem.message,
+        evidence=None if problem.source in problem.message else f"asked: {problem.source}",
+        advice=problem.advice or "see what the vendor's own tool says",
+    )
 
 
 def _lost(machine: Machine) -> Iterator[Finding]:
+    if any("lost" in problem.message for problem in machine.problems):
+        return  # said already, by the driver itself
     for device in machine.devices:
         if device.is_lost:
             yield warning(
@@ -82,28 +87,36 @@ def _lost(machine: Machine) -> Iterator[Finding]:
             )
 
 
-def _busy(devices: list[Device]) -> Iterator[Finding]:
-    for device in devices:
-        used = _used_bytes(device)
-        # An idle Ascend holds 3 to 5 GB for itself: only a process is proof there.
-        if not device.processes and (used is None or device.vendor == "huawei"):
-            continue
-        if not device.processes and used is not None and used <= BUSY_SHARE * (device.total_bytes or used):
-            continue
-        holders = some(
-            [
-                f"{process.name or 'a process'} (pid {process.pid})"
-                if process.pid
-                else "a process out of sight"
-                for process in device.processes
-            ]
-        )
+def _busy(devices: Sequence[Device]) -> Iterator[Finding]:
+    busy = [device for device in devices if _is_busy(device)]
+    if busy:
         yield note(
-            f"{device.name} (number {_number(device)}) is in use"
-            + (f": {size(used)} of {size(device.total_bytes)} taken" if used and device.total_bytes else ""),
-            evidence=holders or "nobody to be seen: another container, or another user",
-            advice="plans count on the free part; choose other devices or wait",
+            f"{len(busy)} of {len(devices)} devices {'is' if len(busy) == 1 else 'are'} in use",
+            evidence=some([_use(device) for device in busy]),
+            advice="plans count on what is free; wait, or choose other devices",
         )
+
+
+def _is_busy(device: Device) -> bool:
+    if device.processes:
+        return True
+    used = _used_bytes(device)
+    # An idle Ascend holds 3 to 5 GB for itself: only a process is proof there.
+    if used is None or device.total_bytes is None or device.vendor == "huawei":
+        return False
+    return used > BUSY_SHARE * device.total_bytes
+
+
+def _use(device: Device) -> str:
+    used = _used_bytes(device)
+    taken = f" {size(used)} taken" if used else ""
+    holders = [f"{_program(process)} (pid {process.pid})" for process in device.processes if process.pid]
+    return f"number {_number(device)}:{taken} by {some(holders, 2) or 'somebody out of sight'}"
+
+
+def _program(process: DeviceProcess) -> str:
+    words = (process.name or "").split()
+    return words[0].rpartition("/")[2] if words else "a process"
 
 
 def _used_bytes(device: Device) -> int | None:
@@ -112,7 +125,7 @@ def _used_bytes(device: Device) -> int | None:
     return device.total_bytes - device.free_bytes - (device.reserved_bytes or 0)
 
 
-def _mixed(devices: list[Device]) -> Iterator[Finding]:
+def _mixed(devices: Sequence[Device]) -> Iterator[Finding]:
     models = {(device.kind, device.name) for device in devices}
     if len(models) > 1:
         yield note(

@@ -78,9 +78,9 @@ class Patient:
 
     @property
     def devices(self) -> tuple[Device, ...]:
-        """The accelerators that a run would use; none when they are unknown."""
-        machine = self.machine
-        return machine.devices if machine is not None else ()
+        """The accelerators that a run could use: neither lost nor split; none when they are unknown."""
+        devices = self.machine.devices if self.machine is not None else ()
+        return tuple(device for device in devices if not (device.is_lost or device.partitioned))
 
 
 def installed_versions() -> dict[str, str]:

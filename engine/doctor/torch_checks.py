@@ -194,14 +194,13 @@ def _seen(torch: TorchReport, devices: list[Device]) -> Iterator[Finding]:
     if torch.cuda_available is False:
         yield _not_available(torch, devices)
         return
-    usable = [device for device in devices if not (device.partitioned or device.is_lost)]
-    if torch.cuda_count is not None and torch.cuda_count < len(usable):
+    if torch.cuda_count is not None and torch.cuda_count < len(devices):
         yield warning(
-            f"torch sees {torch.cuda_count} of {_count(usable)}",
+            f"torch sees {torch.cuda_count} of {_count(devices)}",
             evidence="torch.cuda.device_count(); a process uses one slice of a partitioned card at most",
             advice="look at CUDA_VISIBLE_DEVICES; name the devices by UUID (see: ftwiz devices)",
         )
-    strangers = [device for device in usable if not _is_built_for(device, torch)]
+    strangers = [device for device in devices if not _is_built_for(device, torch)]
     if strangers:
         names = ", ".join(sorted({f"{device.name} ({device.architecture})" for device in strangers}))
         yield error(
@@ -247,7 +246,7 @@ def _weak_precision(devices: tuple[Device, ...]) -> Iterator[Finding]:
             evidence=f"{_FIRST_BF16_TEXT}; torch's own check is also true for emulation"
             if weak[0].kind == "cuda"
             else None,
-            advice="ftwiz plans fp16 or float32 there",
+            advice="ftwiz does not plan bf16 there; do not pin it either",
         )
 
 

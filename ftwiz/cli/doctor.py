@@ -18,7 +18,7 @@ from ..engine.hardware import detect
 from ..engine.rundir import runs_root
 from ..tui.text import safe, width_of
 
-MOST_WIDTH = 100
+LEAST_WIDTH, MOST_WIDTH = 20, 100
 HEADINGS = {
     Level.OK: ("well", "green"),
     Level.NOTE: ("notes", "cyan"),
@@ -89,27 +89,29 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def _lines(finding: Finding, name: str, column: int, width: int) -> Iterator[str]:
-    indent = "  " + " " * column
-    room = max(20, width - len(indent))
-    first, *rest = _wrapped(safe(finding.what), room)
+    indent = " " * (2 + column)
+    first, *rest = _wrapped(finding.what, width - len(indent))
     yield "  " + click.style(name.ljust(column), dim=True) + first
     yield from (indent + line for line in rest)
-    if finding.evidence:
-        yield from (indent + click.style(line, dim=True) for line in _wrapped(safe(finding.evidence), room))
-    if finding.advice:
-        lead = "-> "
-        for line in _wrapped(safe(finding.advice), room - len(lead)):
-            yield indent + lead + line
-            lead = "   "
+    for label, text in (("seen", finding.evidence), ("do", finding.advice)):
+        lead = f"  {label:<6}"
+        for line in _wrapped(text or "", width - len(indent) - len(lead)) if text else ():
+            yield (
+                indent
+                + click.style(lead, dim=True)
+                + (click.style(line, dim=True) if label == "seen" else line)
+            )
+            lead = " " * len(lead)
     if finding.command:
         # never broken, so that it can be copied
-        yield indent + "   $ " + click.style(safe(finding.command), bold=True)
+        yield indent + " " * 8 + "$ " + click.style(safe(finding.command), bold=True)
 
 
 def _wrapped(text: str, width: int) -> list[str]:
     """Break a text between words; a word that is wider than a line, as a path may be, stays whole."""
+    width = max(width, LEAST_WIDTH)
     lines: list[str] = []
-    for word in text.split():
+    for word in safe(text).split():
         if lines and width_of(lines[-1]) + 1 + width_of(word) <= width:
             lines[-1] += f" {word}"
         else:

@@ -1,6 +1,7 @@
 """Patients to examine: real files, real processes, and values for what no test machine has."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -122,3 +123,16 @@ def python_without_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (site / entry.name).symlink_to(entry)
     (site / "checkout.pth").write_text(f"{ROOT}\n", encoding="utf8")
     return folder / "venv" / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def stub_driver(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Path:
+    """Folder with a libnvidia-ml.so.1 of our own, which answers as STUB_ variables tell it."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    require(compiler is not None, "no C compiler")
+    folder = tmp_path_factory.mktemp("driver")
+    source = ROOT / "tests" / "hardware" / "nvidia" / "nvml_stub.c"
+    target = folder / "libnvidia-ml.so.1"
+    command = [compiler or "cc", "-shared", "-fPIC", "-o", str(target), str(source)]
+    subprocess.run(command, check=True, timeout=60)
+    return folder

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,3 +118,54 @@ def test_the_page_lists_every_check_in_its_words() -> None:
     text = (ROOT / "docs" / "doctor.md").read_text(encoding="utf8")
     rows = re.findall(r"^\| ([a-z ]+) \| (.+) \|$", text[text.index("## What is looked at") :], re.MULTILINE)
     assert [row for row in rows if row[0] != "check"] == [(check.name, check.about) for check in CHECKS]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("9", "load"),
+        ("18", "reboot"),
+        ("999", "restart"),
+    ],
+)
+def test_a_driver_that_fails_is_an_error_told_by_its_code(
+    code: str, words: str, run_ftwiz: Run, stub_driver: Path
+) -> None:
+    done = run_ftwiz("doctor", "--json", env={"LD_LIBRARY_PATH": str(stub_driver), "STUB_INIT": code})
+    (finding,) = _of("hardware", _findings(done))
+    assert (done.returncode, finding["level"]) == (3, "error")
+    assert f"code {code}" in finding["what"]
+    assert words in finding["advice"]
+
+
+def test_cards_beside_a_torch_that_cannot_use_them_are_an_error(run_ftwiz: Run, stub_driver: Path) -> None:
+    environ = {
+        "LD_LIBRARY_PATH": str(stub_driver),
+        "STUB_CARDS": "3",
+        "STUB_LOST": "1",
+        "STUB_NAME": "NVIDIA Q",
+    }
+    findings = _findings(run_ftwiz("doctor", "--json", env=environ))
+    told = {(one["check"], one["level"]): one["what"] for one in findings}
+    assert told["hardware", "ok"].startswith("2 x NVIDIA Q")
+    assert "lost" in told["hardware", "warning"]
+    assert "NVIDIA Q" in told["torch", "error"]
+
+
+def test_torch_stays_out_of_the_process_that_asks_about_it(home: Path) -> None:
+    code = (
+        "import sys; from ftwiz.cli.group import run_group; run_group(['doctor', '--json']); "
+        "heavy = {'torch', 'transformers', 'accelerate', 'numpy', 'textual'} & set(sys.modules); "
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "FTWIZ_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environ,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
