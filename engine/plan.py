@@ -88,10 +88,10 @@ def _choose_backend(job: Job, devices: tuple[Device, ...]) -> tuple[Backend, Rea
     wanted = len(devices) or 1 if pins.num_processes == "auto" else pins.num_processes
     if wanted > 1 and "ddp" not in broken:
         if "single" not in broken:
-            rejected.append(
-                Rejected(choice="single", text=f"would leave {wanted - 1} of {wanted} devices idle")
-            )
-        text = f"{wanted} ranks train side by side and average their gradients"
+            text = f"would use 1 of {wanted} devices"
+            rejected.append(Rejected(choice="single", text=text))
+        where = "one on each device" if devices else "sharing the CPUs"
+        text = f"ranks train side by side, {where}, and average their gradients"
         return "ddp", Reason(about="backend", text=text), tuple(rejected)
     if "ddp" not in broken:
         text = "one process uses all CPU cores already; ranks would only share them"

@@ -40,7 +40,7 @@ def test_four_gpus_train_data_parallel_and_the_loser_has_its_reason() -> None:
     assert (plan.strategy.backend, plan.strategy.num_processes) == ("ddp", 4)
     assert plan.strategy.mixed_precision == "bf16"
     assert [(rejected.choice, rejected.text) for rejected in plan.rejected] == [
-        ("single", "would leave 3 of 4 devices idle")
+        ("single", "would use 1 of 4 devices")
     ]
 
 
