@@ -19,6 +19,7 @@ from .visibility import problems as visibility_problems
 
 __all__ = ["VENDOR", "inventory", "is_present", "links", "usage", "visible"]
 
+_REST = smi.Rest()
 _PCI_VENDOR, _DISPLAY_CLASS = "10de", "0x03"
 
 
@@ -86,7 +87,8 @@ def _entries(system: System) -> tuple[tuple[Entry, ...], tuple[Problem, ...]]:
         except smi.SmiError as error:
             told.append(Problem(source=smi.TOOL, message=str(error)))
         else:
-            return tuple(card.entry for card in report.cards), (*told, *problems)
+            instead = [replace(one, message=f"{one.message}; read through {smi.TOOL}") for one in told]
+            return tuple(card.entry for card in report.cards), (*instead, *problems)
     if not told:
         told.append(facts.problem(facts.NO_LIBRARY, "nvmlInit"))
     return tuple(Entry(device=device) for device in proc.cards(system)), tuple(told)
@@ -112,9 +114,12 @@ def _tool_failure(system: System, error: ToolError, *, is_told: bool) -> list[Pr
 
 
 def _tool_readings(system: System) -> dict[str | None, DeviceReading]:
+    if _REST.is_on(system):
+        return {}
     try:
-        report, _ = smi.ask(system)
+        report, _ = smi.ask(system, with_capabilities=False)
     except (ToolError, smi.SmiError):
+        _REST.begin(system)
         return {}
     return {card.entry.device.uuid or card.entry.device.bus_id: card.reading for card in report.cards}
 

@@ -12,7 +12,7 @@ UNNAMED = "NVIDIA device"
 FIRST_BF16 = (8, 0)
 """Ampere. torch.cuda.is_bf16_supported() is also true on older cards, which emulate it slowly."""
 FIRST_FLASH_ATTENTION_2 = (8, 0)
-"""flash-attn 2: Ampere and newer; Turing has version 1 only."""
+"""flash-attn 2 is built for 8.0, 9.0, 10.0, 11.0, 12.0, which run on cards between; Turing has version 1."""
 FLASH_ATTENTION_3 = (9, 0)
 """Its authors name Hopper as requirement. Some builds add 8.0 and 8.7; none runs on 8.6, 8.9 or Blackwell."""
 FIRST_FP8 = (8, 9)
@@ -36,7 +36,7 @@ FAILURES: dict[int, tuple[str, str]] = {
     ),
     NO_LIBRARY: (
         "libnvidia-ml.so.1 is not here",
-        "install the NVIDIA driver; start a container with `--gpus all` and the NVIDIA container toolkit",
+        "install the NVIDIA driver, or run ldconfig if nvidia-smi works; start a container with `--gpus all`",
     ),
     LOST: (
         "the card is lost",

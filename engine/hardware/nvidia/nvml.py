@@ -177,23 +177,6 @@ def is_peer(first: Card, second: Card, *, over_nvlink: bool = False) -> bool | N
     return all(answer == pynvml.NVML_P2P_STATUS_OK for answer in answers)
 
 
-def driver_version() -> str | None:
-    """Return the version of the driver, ``590.48.01``."""
-    try:
-        return text_of(pynvml.nvmlSystemGetDriverVersion())
-    except (pynvml.NVMLError, *NO_ANSWER):
-        return None
-
-
-def cuda_version() -> tuple[int, int] | None:
-    """Return the newest CUDA that the driver runs, (13, 1)."""
-    try:
-        version = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
-    except (pynvml.NVMLError, *NO_ANSWER):
-        return None
-    return version // 1000, version % 1000 // 10
-
-
 @cache
 def _start() -> None:
     pynvml.nvmlInit()

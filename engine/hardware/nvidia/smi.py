@@ -4,6 +4,7 @@ Layouts v10 to v13. Names of slices come from `nvidia-smi -L`, compute capabilit
 """
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -18,6 +19,7 @@ from .visibility import Entry
 TOOL = "nvidia-smi"
 SOURCE = "nvidia-smi -q -x"
 _START, _END = "<nvidia_smi_log", "</nvidia_smi_log>"
+_LOST = "GPU is lost"
 _CARD = re.compile(r"^GPU\s+(\d+):.*\(UUID:\s*(GPU-[^)\s]+)\)")
 _SLICE = re.compile(r"^\s+MIG\s+(\S+)\s+Device\s+(\d+):\s*\(UUID:\s*(MIG-[^)\s]+)\)")
 _CAPABILITY = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
@@ -31,6 +33,9 @@ _REASONS = (
     ("power", ("sw_power_cap", "hw_power_brake_slowdown")),
     ("heat", ("sw_thermal_slowdown", "hw_thermal_slowdown")),
 )
+
+
+REST_SECONDS = 60.0
 
 
 class SmiError(ValueError):
@@ -58,20 +63,44 @@ class Report:
     """The text ends, or breaks, before its end."""
 
 
-def ask(system: System) -> tuple[Report, tuple[Problem, ...]]:
-    """Return what the tool reports, slices and capabilities named.
+class Rest:
+    """Leaves a tool alone for a while after it failed: one that hangs leaves a process behind each time."""
+
+    def __init__(self, seconds: float = REST_SECONDS) -> None:
+        self._seconds = seconds
+        self._until: dict[str, float] = {}
+
+    def is_on(self, system: System) -> bool:
+        """Whether the tool of this system failed a moment ago."""
+        return time.monotonic() < self._until.get(_where(system), 0.0)
+
+    def begin(self, system: System) -> None:
+        """Note that the tool failed now."""
+        self._until[_where(system)] = time.monotonic() + self._seconds
+
+
+def ask(system: System, *, with_capabilities: bool = True) -> tuple[Report, tuple[Problem, ...]]:
+    """Return what the tool reports, slices named.
+
+    Args:
+        system: Where the tool is.
+        with_capabilities: Ask once more for the compute capabilities, which the report leaves out.
 
     Raises:
         ToolError: It is missing, fails or hangs.
         SmiError: It printed something else.
     """
     report = parse(system.run(TOOL, "-q", "-x"))
-    problems: tuple[Problem, ...] = ()
+    problems = [
+        facts.problem(facts.LOST, f"card {card.reading.index}", source=TOOL)
+        for card in report.cards
+        if card.reading.is_lost and card.slot is None
+    ]
     if report.is_cut:
-        problems = (
-            Problem(source=TOOL, message=f"{SOURCE}: ends early; {len(report.cards)} devices were read"),
-        )
-    known = capabilities(parse_table(_quietly(system, "--query-gpu=uuid,compute_cap", "--format=csv")))
+        message = f"{SOURCE}: ends early; {len(report.cards)} devices were read"
+        problems.append(Problem(source=TOOL, message=message))
+    table = _quietly(system, "--query-gpu=uuid,compute_cap", "--format=csv") if with_capabilities else ""
+    known = capabilities(parse_table(table))
     has_slices = any(card.slot is not None for card in report.cards)
     names = parse_list(_quietly(system, "-L")) if has_slices else {}
     uuids = [card.entry.device.uuid or "" for card in report.cards if card.slot is None]
@@ -80,7 +109,7 @@ def ask(system: System) -> tuple[Report, tuple[Problem, ...]]:
         for card in report.cards
         for uuid in uuids[card.reading.index : card.reading.index + 1]
     )
-    return replace(report, cards=cards), problems
+    return replace(report, cards=cards), tuple(problems)
 
 
 def parse(text: str) -> Report:
@@ -182,13 +211,18 @@ def _card(gpu: ET.Element, position: int) -> list[SmiCard]:
 
 def _device(gpu: ET.Element, position: int, *, is_split: bool) -> Device:
     link = "pci/pci_gpu_link_info"
+    name = word(gpu.findtext("product_name")) or facts.UNNAMED
+    said = (
+        gpu.findtext(key) or "" for key in ("product_name", "fb_memory_usage/total", "temperature/gpu_temp")
+    )
     capability = _CAPABILITIES.get(word(gpu.findtext("product_architecture")) or "")
     device = Device(
         kind=facts.KIND,
         vendor=facts.VENDOR,
         index=position,
         physical_index=position,
-        name=word(gpu.findtext("product_name")) or facts.UNNAMED,
+        name=facts.UNNAMED if _LOST in name else name,
+        is_lost=any(_LOST in text for text in said),
         uuid=word(gpu.findtext("uuid")),
         bus_id=proc.long_address(gpu.get("id")) or proc.long_address(gpu.findtext("pci/pci_bus_id")),
         processes=_processes(gpu),
@@ -265,6 +299,7 @@ def _reading(gpu: ET.Element, device: Device) -> DeviceReading:
     return DeviceReading(
         index=device.index,
         name=device.name,
+        is_lost=device.is_lost,
         utilization_percent=share(gpu.findtext("utilization/gpu_util")),
         memory_used_bytes=size(gpu.findtext("fb_memory_usage/used")),
         memory_total_bytes=device.total_bytes,
@@ -318,6 +353,10 @@ def _completed(
 def _held(device: Device) -> int | None:
     known = [process.used_bytes for process in device.processes if process.used_bytes is not None]
     return sum(known) if len(known) == len(device.processes) else None
+
+
+def _where(system: System) -> str:
+    return f"{system.root} {system.environ.get('PATH')}"
 
 
 def _quietly(system: System, *arguments: str) -> str:

@@ -13,6 +13,8 @@ from ftwiz.engine.hardware.nvidia import proc, smi
 from ftwiz.engine.hardware.system import System
 from ftwiz.engine.specs.machine import DeviceProcess, Link
 
+from .conftest import Ask
+
 MIB, GIB = 2**20, 2**30
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "nvidia-smi-q-x.xml"
 XML = FIXTURE.read_text(encoding="utf8")
@@ -170,13 +172,43 @@ def test_the_tools_failures_are_told_apart(replay: Replay, said: str, code: int,
     assert words in (problem.advice or "")
 
 
+def test_without_the_library_a_working_tool_is_read(ask: Ask, replay: Replay, tmp_path: Path) -> None:
+    (tmp_path / "libnvidia-ml.so.1").write_text("not a library", encoding="utf8")
+    box = ask(FOLDER=str(tmp_path), PATH=replay(SAID).environ["PATH"], CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    assert [device["source"] for device in box.devices] == ["nvidia-smi -q -x"] * 4
+    assert [reading["temperature_celsius"] for reading in box.readings] == [44.0, 44.0, 61.0, 44.0]
+    (problem,) = box.problems
+    assert problem["message"].endswith("libnvidia-ml.so.1 is not here (code 12); read through nvidia-smi")
+
+
 def test_a_tool_that_hangs_is_left_after_its_time(replay: Replay) -> None:
     system = replay({}, tail="sleep 60")
     kernel(system, ("0000:3b:00.0", INFORMATION))
     found = nvidia.inventory(system)
     assert [problem.message for problem in found.problems] == ["nvidia-smi: no answer in time"]
     assert len(found.devices) == 1
-    assert nvidia.usage(system, found.devices)[0].memory_used_bytes is None
+
+
+def test_a_tool_that_fails_is_left_alone_for_a_while(replay: Replay) -> None:
+    system = replay(SAID)
+    devices = nvidia.inventory(system).devices
+    broken = replay({}, tail=f"echo asked >> {system.root}/asked")
+    for _ in range(3):
+        assert all(reading.memory_used_bytes is None for reading in nvidia.usage(broken, devices))
+    assert (system.root / "asked").read_text(encoding="utf8") == "asked\n"
+
+
+def test_a_card_that_the_tool_calls_lost_is_lost(replay: Replay) -> None:
+    text = XML.replace("15360 MiB", "GPU is lost").replace("NVIDIA Example Old", "GPU is lost")
+    system = replay(SAID | {"-q -x": text})
+    found = nvidia.inventory(system)
+    lost = next(device for device in found.devices if device.physical_index == 1)
+    assert [problem.message for problem in found.problems] == [
+        "nvidia-smi card 1: the card is lost (code 15)"
+    ]
+    assert (lost.is_lost, lost.name, lost.total_bytes) == (True, "NVIDIA device", None)
+    (reading,) = nvidia.usage(system, (lost,))
+    assert reading.is_lost
 
 
 def test_a_card_without_any_driver_is_told(replay: Replay) -> None:
