@@ -1,6 +1,7 @@
 """Pieces that most decoders share: embedding, attention, gated MLP, experts, output layer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .facts import Facts
 from .parts import Block, Piece, fused, linear, norm, other
@@ -83,22 +84,23 @@ def fused_experts(
 def ends(
     facts: Facts,
     *,
-    tied: bool,
+    tied: bool | None,
     final_norm: str = "norm",
     norm_bias: bool = False,
     head_bias: bool = False,
     embedding: str = "embed_tokens",
     extra: tuple[Piece, ...] = (),
 ) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
-    """Return what stands before and after the layers; ``tied`` is the family's default.
+    """Return what stands before and after the layers.
 
-    Untied models have an output layer of their own; in tied ones it is the embedding again.
+    Untied models have an output layer of their own; in tied ones it is the embedding again. ``tied`` is what
+    the family does when the file does not say; ``None``: it never ties, whatever the file says.
     """
     hidden, vocabulary = facts.hidden_size, facts.vocab_size
-    tied = facts.flag("tie_word_embeddings", default=tied)
+    is_tied = tied is not None and facts.flag("tie_word_embeddings", default=tied)
     head = linear("lm_head", hidden, vocabulary, "lm_head", bias=head_bias)
-    if tied:
-        head = Piece(head.path, "embedding", head.shape, head.sort, is_tied=True)
+    if is_tied:
+        head = replace(head, group="embedding", is_tied=True)
     before = Block((other(embedding, "embedding", vocabulary, hidden), *extra))
     after = Block((norm(final_norm, hidden, bias=norm_bias), head))
     return (before,), (after,)

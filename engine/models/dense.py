@@ -68,8 +68,8 @@ VARIANTS = {
     ),
     "glm4v_text": Variant(
         unit="Glm4vTextDecoderLayer",
+        qkv_bias=True,
         out_bias=False,
-        bias_by_default=True,
         mlp="fused",
         norms=(*NORMS, "post_self_attn_layernorm", "post_mlp_layernorm"),
     ),

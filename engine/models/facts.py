@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import BadInput
+from . import defaults
 
 MAX_WHOLE = 1_000_000_000
 """Above any width there is."""
@@ -20,6 +21,19 @@ class Facts:
 
     config: Mapping[str, object]
     where: str
+    kind: str = ""
+    """Model type that decides the defaults, where the section does not say its own."""
+
+    def value(self, *names: str) -> object:
+        """Return the first of these keys that is set, or transformers' default when none is there.
+
+        A key that holds null is there, and says: none.
+        """
+        found = [self.config[name] for name in names if name in self.config]
+        if found:
+            return next((value for value in found if value is not None), None)
+        known = defaults.of(self.model_type)
+        return next((known[name] for name in names if name in known), None)
 
     def optional(self, *names: str, low: int = 0, high: int = MAX_WHOLE) -> int | None:
         """Return the first of these keys that is set.
@@ -27,15 +41,16 @@ class Facts:
         Raises:
             BadInput: It is not a whole number between the bounds.
         """
-        for name in names:
-            value = self.config.get(name)
-            if value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                allowed = f"a whole number from {low:,} to {high:,}"
-                raise BadInput(f"{self.where}: {name} must be {allowed}; got {shown(value)}")
-            return value
-        return None
+        value = self.value(*names)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            name = next((name for name in names if self.config.get(name) is not None), None)
+            if name is None:  # a default that stands for none
+                return None
+            allowed = f"a whole number from {low:,} to {high:,}"
+            raise BadInput(f"{self.where}: {name} must be {allowed}; got {shown(value)}")
+        return value
 
     def whole(self, *names: str, default: int | None = None, low: int = 1) -> int:
         """Return the first of these keys that is set, or the default.
@@ -50,7 +65,7 @@ class Facts:
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return a yes or no."""
-        value = self.config.get(name)
+        value = self.value(name)
         if value is None:
             return default
         if not isinstance(value, bool):
@@ -59,12 +74,12 @@ class Facts:
 
     def text(self, name: str) -> str | None:
         """Return a text, or ``None`` when the key holds something else."""
-        value = self.config.get(name)
+        value = self.value(name)
         return value if isinstance(value, str) else None
 
     def names(self, name: str) -> tuple[str, ...] | None:
         """Return a list of texts, or ``None`` when there is none."""
-        value = self.config.get(name)
+        value = self.value(name)
         if value is None:
             return None
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -73,7 +88,7 @@ class Facts:
 
     def wholes(self, name: str) -> tuple[int, ...]:
         """Return a list of whole numbers, empty when there is none."""
-        value = self.config.get(name)
+        value = self.value(name)
         if value is None:
             return ()
         if not isinstance(value, list) or not all(
@@ -87,13 +102,14 @@ class Facts:
         for name in names:
             value = self.config.get(name)
             if isinstance(value, Mapping):
-                return Facts(value, self.where)
+                return Facts(value, self.where, defaults.section(self.model_type, name, value))
         return None
 
     @property
     def model_type(self) -> str:
         """The name of the architecture."""
-        return self.text("model_type") or ""
+        own = self.config.get("model_type")
+        return self.kind or (own if isinstance(own, str) else "")
 
     @property
     def num_layers(self) -> int:

@@ -3,7 +3,6 @@
 from . import deepseek_v4, dense, gemma4, gpt, linear_attention, mla, moe, ssm, vision
 from .parts import Family
 
-
 FAMILIES: tuple[Family, ...] = (dense, gpt, moe, mla, linear_attention, ssm, gemma4, deepseek_v4, vision)
 
 

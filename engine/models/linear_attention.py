@@ -28,7 +28,8 @@ def body(facts: Facts) -> Body:
         mixer = _linear_mixer(facts) if name == LINEAR else _full_mixer(facts)
         return (*mixer, *(_experts(facts) if is_sparse else _dense(facts)), *norms(facts.hidden_size))
 
-    before, after = ends(facts, tied=facts.model_type == "qwen3_5_text")
+    can_tie = facts.model_type != "kimi_linear"
+    before, after = ends(facts, tied=facts.model_type == "qwen3_5_text" if can_tie else None)
     num_sparse = sum(is_sparse for _, is_sparse in kinds)
     experts = _shape(facts, num_sparse) if num_sparse else None
     return Body(before + layers(UNITS[facts.model_type], kinds, make) + after, experts)
@@ -50,7 +51,7 @@ def _is_sparse(facts: Facts, layer: int) -> bool:
         types = facts.names("mlp_layer_types")
         if types and len(types) == facts.num_layers:
             return types[layer] == "sparse"
-        return layer >= (facts.optional("first_k_dense_replace") or 0)
+        return layer >= facts.whole("first_k_dense_replace", default=1, low=0)
     return facts.model_type != "qwen3_5_text"
 
 

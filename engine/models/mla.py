@@ -2,7 +2,7 @@
 
 from ..specs.model import ExpertsShape, LatentAttention
 from .decoder import ends, fused_experts, gated_mlp, norms
-from .facts import Facts
+from .facts import Facts, Unknown
 from .parts import Body, Piece, layers, linear, norm
 
 UNITS = {
@@ -17,8 +17,9 @@ MODEL_TYPES = frozenset(UNITS)
 
 def body(facts: Facts) -> Body:
     """Return the blocks of a model with latent attention."""
-    dense = facts.optional("first_k_dense_replace") or 0
-    kinds = ["dense" if layer < dense else "sparse" for layer in range(facts.num_layers)]
+    if facts.model_type == "deepseek_v2" and facts.flag("mlp_bias", default=False):
+        raise Unknown("mlp_bias of deepseek_v2 is not in the closed form")
+    kinds = _kinds(facts)
     common = (*latent_attention(facts), *_indexer(facts), *norms(facts.hidden_size))
 
     def make(kind: str) -> tuple[Piece, ...]:
@@ -28,6 +29,15 @@ def body(facts: Facts) -> Body:
 
     before, after = ends(facts, tied=False)
     return Body(before + layers(UNITS[facts.model_type], kinds, make) + after, shape(facts, kinds))
+
+
+def _kinds(facts: Facts) -> list[str]:
+    types = facts.names("mlp_layer_types")
+    if types is not None and len(types) == facts.num_layers:
+        return list(types)
+    usual = 1 if facts.model_type == "glm4_moe_lite" else 0
+    dense = facts.whole("first_k_dense_replace", default=usual, low=0)
+    return ["dense" if layer < dense else "sparse" for layer in range(facts.num_layers)]
 
 
 def latent(facts: Facts) -> LatentAttention:

@@ -104,7 +104,7 @@ def body(facts: Facts) -> Body:
         return common + (_sparse(facts, variant) if kind == "sparse" else _dense(facts))
 
     biased = facts.model_type == "phimoe"
-    head_bias = biased and facts.flag("lm_head_bias", default=False)
+    head_bias = _ernie_bias(facts) or (biased and facts.flag("lm_head_bias", default=False))
     before, after = ends(facts, tied=variant.tied, norm_bias=biased, head_bias=head_bias)
     return Body(before + layers(variant.unit, kinds, make) + after, _shape(facts, variant, kinds))
 
@@ -129,7 +129,7 @@ def _is_sparse_by_start(facts: Facts, layer: int) -> bool:
         return layer >= (facts.optional("first_k_dense_replace") or 0)
     start = facts.optional("moe_layer_start_index") or 0
     # -1 stands for the last layer, as transformers writes it.
-    end = facts.config.get("moe_layer_end_index")
+    end = facts.value("moe_layer_end_index")
     last = end if isinstance(end, int) and end >= 0 else facts.num_layers - 1
     step = facts.whole("moe_layer_interval", default=1)
     return (layer + 1) % step == 0 and start <= layer <= last
@@ -137,12 +137,16 @@ def _is_sparse_by_start(facts: Facts, layer: int) -> bool:
 
 def _shape(facts: Facts, variant: Variant, kinds: list[str]) -> ExpertsShape:
     return ExpertsShape(
-        num_experts=facts.whole(variant.num_experts, "num_experts"),
+        num_experts=_number(facts, variant),
         num_experts_per_token=facts.whole(variant.top_k, "num_experts_per_tok"),
         intermediate_size=facts.whole(variant.width),
         num_layers=kinds.count("sparse"),
         shared_intermediate_size=_shared_width(facts, variant),
     )
+
+
+def _number(facts: Facts, variant: Variant) -> int:
+    return facts.whole(variant.num_experts, "num_experts", "num_local_experts")
 
 
 def _shared_width(facts: Facts, variant: Variant) -> int:
@@ -175,10 +179,14 @@ def _norms(facts: Facts) -> tuple[Piece, ...]:
     return norms(facts.hidden_size, bias=facts.model_type == "phimoe")
 
 
+def _ernie_bias(facts: Facts) -> bool:
+    return facts.model_type == "ernie4_5_moe" and facts.flag("use_bias", default=False)
+
+
 def _dense(facts: Facts) -> tuple[Piece, ...]:
     if facts.model_type == "llama4_text":
         return gated_mlp(facts.hidden_size, facts.whole("intermediate_size_mlp"), prefix="feed_forward.")
-    return gated_mlp(facts.hidden_size, facts.whole("intermediate_size"))
+    return gated_mlp(facts.hidden_size, facts.whole("intermediate_size"), bias=_ernie_bias(facts))
 
 
 def _sparse(facts: Facts, variant: Variant) -> tuple[Piece, ...]:
@@ -189,7 +197,7 @@ def _sparse(facts: Facts, variant: Variant) -> tuple[Piece, ...]:
     if facts.model_type in special:
         return special[facts.model_type](facts)
     hidden = facts.hidden_size
-    number = facts.whole(variant.num_experts, "num_experts")
+    number = _number(facts, variant)
     pieces = fused_experts(number, hidden, facts.whole(variant.width), router=variant.router)
     if facts.model_type == "phimoe":  # its router is a linear layer
         pieces = (linear("mlp.router", hidden, number, "router"), *pieces[1:])
@@ -200,7 +208,8 @@ def _sparse(facts: Facts, variant: Variant) -> tuple[Piece, ...]:
         pieces += gated_mlp(hidden, width, prefix="mlp.shared_expert.", group="shared_experts")
         pieces += (linear("mlp.shared_expert_gate", hidden, 1, "shared_experts"),)
     elif width:
-        pieces += gated_mlp(hidden, width, prefix="mlp.shared_experts.", group="shared_experts")
+        bias = _ernie_bias(facts)
+        pieces += gated_mlp(hidden, width, prefix="mlp.shared_experts.", group="shared_experts", bias=bias)
     return pieces
 
 

@@ -13,6 +13,7 @@ from ..specs.model import (
     FsdpUnit,
     FusedParameter,
     LinearShape,
+    OtherModule,
     ParameterCount,
     ParameterGroups,
 )
@@ -45,9 +46,8 @@ class Piece:
     @property
     def num_parameters(self) -> int:
         """Own parameters."""
-        if self.is_tied:
-            return 0
-        return prod(self.shape) + (self.shape[-1] if self.bias else 0)
+        own = 0 if self.is_tied else prod(self.shape)
+        return own + (self.shape[-1] if self.bias else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,23 +127,23 @@ def layers(
 def count(body: Body) -> ParameterCount:
     """Return the sums over a model."""
     groups: Counter[str] = Counter()
-    linears: Counter[Piece] = Counter()
-    experts: Counter[Piece] = Counter()
+    sorts: dict[Sort, Counter[Piece]] = {sort: Counter() for sort in Sort}
     for block in body.blocks:
         for piece in block.pieces:
             groups[piece.group] += piece.num_parameters * block.count
-            if piece.sort is Sort.LINEAR:
-                linears[piece] += block.count
-            elif piece.sort is Sort.FUSED:
-                experts[piece] += block.count
+            sorts[piece.sort][piece] += block.count
     totals = ParameterGroups(**groups)
     return ParameterCount(
         groups=totals,
         num_active=_active(totals, body.experts),
-        linears=tuple(_linear_shape(piece, number) for piece, number in linears.items()),
+        linears=tuple(_linear_shape(piece, number) for piece, number in sorts[Sort.LINEAR].items()),
         fused=tuple(
             FusedParameter(path=piece.path, shape=piece.shape, count=number)
-            for piece, number in experts.items()
+            for piece, number in sorts[Sort.FUSED].items()
+        ),
+        others=tuple(
+            OtherModule(path=piece.path, shape=piece.shape, bias=piece.bias, count=number, group=piece.group)
+            for piece, number in sorts[Sort.OTHER].items()
         ),
         units=_units(body.blocks),
     )

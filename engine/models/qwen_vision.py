@@ -21,10 +21,10 @@ def _merged(vision: Facts, width: int) -> int:
     return width * vision.whole("spatial_merge_size", default=2) ** 2
 
 
-def _attention(width: int, *, bias: bool) -> tuple[Piece, ...]:
+def _attention(width: int, *, bias: bool, out_bias: bool | None = None) -> tuple[Piece, ...]:
     return (
         linear("attn.qkv", width, 3 * width, TOWER, bias=bias),
-        linear("attn.proj", width, width, TOWER, bias=bias),
+        linear("attn.proj", width, width, TOWER, bias=bias if out_bias is None else out_bias),
     )
 
 
@@ -42,7 +42,7 @@ def _merger(
 def qwen2(vision: Facts) -> tuple[Block, ...]:
     """Return Qwen2-VL's picture encoder; its ``hidden_size`` is the width of the language part."""
     width = vision.whole("embed_dim")
-    ratio = vision.config.get("mlp_ratio", 4)
+    ratio = vision.value("mlp_ratio") or 4
     inner = int(width * ratio) if isinstance(ratio, int | float) and 0 < ratio < width else 4 * width
     layer = (
         _norm("norm1", width),
@@ -119,7 +119,7 @@ def glm4(vision: Facts) -> tuple[Block, ...]:
     layer = (
         _norm("norm1", width, bias=False),
         _norm("norm2", width, bias=False),
-        *_attention(width, bias=bias),
+        *_attention(width, bias=bias, out_bias=False),
         linear("mlp.gate_proj", width, inner, TOWER),
         linear("mlp.up_proj", width, inner, TOWER),
         linear("mlp.down_proj", inner, width, TOWER),

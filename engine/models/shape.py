@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ..specs.model import LatentAttention, ModelSpec, VisionTower
-from . import mla, parts
+from . import mla, parts, vision
 from .facts import MAX_LAYERS, Facts, Unknown
 from .families import family_of
 
@@ -45,8 +45,15 @@ def _counted(spec: ModelSpec, facts: Facts) -> ModelSpec:
         return replace(spec, unknown_reason=str(reason))
     count = parts.count(body)
     heads = [piece for block in body.blocks for piece in block.pieces if piece.path == "lm_head"]
+    text = vision.language(facts) if facts.model_type in vision.MODEL_TYPES else facts
     return replace(
         spec,
+        # What the file leaves out is what transformers takes for it: only then is the rest counted.
+        num_layers=spec.num_layers or text.num_layers,
+        hidden_size=spec.hidden_size or text.hidden_size,
+        vocab_size=spec.vocab_size or text.vocab_size,
+        max_position_embeddings=spec.max_position_embeddings
+        or text.optional("max_position_embeddings", "n_positions", low=1),
         tie_word_embeddings=any(piece.is_tied for piece in heads) if heads else None,
         experts=body.experts,
         parameters=count,
@@ -68,7 +75,7 @@ def _kv_heads(text: Facts) -> int:
 
 def _width(text: Facts) -> int | None:
     """Some files hold one width per layer."""
-    if isinstance(text.config.get("intermediate_size"), list):
+    if isinstance(text.value("intermediate_size"), list):
         return max(text.wholes("intermediate_size"), default=None)
     return text.optional("intermediate_size", "n_inner", "ffn_dim", low=1)
 
@@ -93,5 +100,5 @@ def _vision(facts: Facts) -> VisionTower | None:
         hidden_size=tower.optional("embed_dim", "hidden_size", low=1),
         num_heads=tower.optional("num_attention_heads", "num_heads", "attention_heads"),
         intermediate_size=tower.optional("intermediate_size"),
-        patch_size=tower.optional("patch_size") if isinstance(tower.config.get("patch_size"), int) else None,
+        patch_size=None if isinstance(tower.value("patch_size"), list) else tower.optional("patch_size"),
     )

@@ -178,7 +178,7 @@ def _jamba_kinds(facts: Facts, experts: int) -> list[tuple[bool, bool]]:
 def _experts(facts: Facts, key: str, *, width: int, num_layers: int, shared: int = 0) -> ExpertsShape:
     return ExpertsShape(
         num_experts=facts.whole(key),
-        num_experts_per_token=facts.whole("num_experts_per_tok"),
+        num_experts_per_token=facts.whole("num_experts_per_tok", low=0),
         intermediate_size=width,
         num_layers=num_layers,
         shared_intermediate_size=shared,
@@ -221,7 +221,7 @@ def _granite(facts: Facts) -> Body:
 
 
 def _nemotron(facts: Facts) -> Body:
-    _without_bias(facts, "use_bias", "mlp_bias", "attention_bias", "mamba_proj_bias")
+    _without_bias(facts, "use_bias", "mlp_bias", "mamba_proj_bias")
     if facts.optional("moe_latent_size"):
         raise Unknown("moe_latent_size of nemotron_h is not in the closed form")
     pattern = facts.text("hybrid_override_pattern")
@@ -248,7 +248,7 @@ def _nemotron(facts: Facts) -> Body:
         "*": lambda: attention(facts, prefix="mixer."),
         "E": lambda: _nemotron_experts(facts),
     }
-    before, after = ends(facts, tied=False, embedding="embeddings", final_norm="norm_f")
+    before, after = ends(facts, tied=None, embedding="embeddings", final_norm="norm_f")
     blocks = layers("NemotronHBlock", pattern, lambda kind: (norm("norm", hidden), *mixers[kind]()))
     num_sparse = pattern.count("E")
     if not num_sparse:
@@ -306,7 +306,7 @@ def _lfm2_width(facts: Facts) -> int:
     width = facts.whole("intermediate_size", "block_ff_dim")
     if not facts.flag("block_auto_adjust_ff_dim", default=True):
         return width
-    if facts.config.get("block_ffn_dim_multiplier", 1.0) not in {None, 1}:
+    if facts.value("block_ffn_dim_multiplier") not in {None, 1}:
         raise Unknown("block_ffn_dim_multiplier other than 1 is not in the closed form")
     multiple = facts.whole("block_multiple_of", default=256)
     return multiple * ceil(2 * width // 3 / multiple)

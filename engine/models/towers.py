@@ -33,7 +33,7 @@ def _gated(width: int, inner: int, prefix: str, *, bias: bool, end: str = "") ->
 
 def _side(facts: Facts, key: str) -> int:
     """Return a side length that older files write as a pair."""
-    pair = facts.config.get(key)
+    pair = facts.value(key)
     if isinstance(pair, list):
         sides = facts.wholes(key)
         if len(set(sides)) != 1:
@@ -160,7 +160,7 @@ def mllama(vision: Facts) -> tuple[Block, ...]:
         *_mlp(width, vision.whole("intermediate_size"), ("mlp.fc1", "mlp.fc2")),
         *_norms(width, "input_layernorm", "post_attention_layernorm"),
     )
-    ratios = vision.config.get("supported_aspect_ratios")
+    ratios = vision.value("supported_aspect_ratios")
     if not isinstance(ratios, list):
         raise Unknown("supported_aspect_ratios is missing")
     rows, tiles = len(ratios) + 1, vision.whole("max_num_tiles")

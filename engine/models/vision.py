@@ -22,6 +22,13 @@ class Seeing:
     vision: Facts
 
 
+TEXT_TIES = frozenset({"llama4", "mllama"})
+"""Models whose language part decides whether its output layer is tied; of others it is the whole model."""
+
+EITHER_TIES = frozenset({"llava", "glm4v", "qwen2_vl", "qwen2_5_vl"})
+"""Models in which it is enough when one of the two says so."""
+
+
 def body(facts: Facts) -> Body:
     """Return the blocks of a model that sees."""
     vision = facts.section("vision_config")
@@ -32,17 +39,15 @@ def body(facts: Facts) -> Body:
 
 
 def language(facts: Facts) -> Facts:
-    """Return the language part; older files write it beside the picture part.
-
-    Whether the output layer is tied is read from the whole model first.
-    """
+    """Return the language part; older files write it beside the picture part."""
     text = facts.section("text_config", "llm_config", "language_config") or facts
     config = dict(text.config)
-    if text is facts or "model_type" not in config:
-        config["model_type"] = f"{facts.model_type}_text"
-    if facts.config.get("tie_word_embeddings") is not None:
-        config["tie_word_embeddings"] = facts.config["tie_word_embeddings"]
-    return Facts(config, facts.where)
+    if facts.model_type not in TEXT_TIES:
+        is_tied = facts.flag("tie_word_embeddings", default=False)
+        is_tied |= facts.model_type in EITHER_TIES and text.flag("tie_word_embeddings", default=False)
+        config["tie_word_embeddings"] = is_tied
+    kind = text.model_type if text is not facts else f"{facts.model_type}_text"
+    return Facts(config, facts.where, kind)
 
 
 def _language_body(facts: Facts, text: Facts) -> Body:
@@ -110,7 +115,7 @@ def _llava(model: Seeing) -> tuple[Block, ...]:
     if model.vision.model_type != "clip_vision_model":
         raise Unknown(f"the picture part {model.vision.model_type!r} is not in the closed form")
     hidden, bias = model.text.hidden_size, model.facts.flag("multimodal_projector_bias", default=True)
-    chosen = model.facts.config.get("vision_feature_layer")
+    chosen = model.facts.value("vision_feature_layer")
     num_features = len(chosen) if isinstance(chosen, list) else 1
     projector = (
         linear("linear_1", model.vision.hidden_size * num_features, hidden, PROJECTOR, bias=bias),
@@ -120,7 +125,7 @@ def _llava(model: Seeing) -> tuple[Block, ...]:
 
 
 def _internvl(model: Seeing) -> tuple[Block, ...]:
-    ratio = model.facts.config.get("downsample_ratio", 0.5)
+    ratio = model.facts.value("downsample_ratio") or 0.5
     if not isinstance(ratio, int | float) or not 0.01 <= ratio <= 1:  # noqa: PLR2004 - a sane share
         raise Unknown("downsample_ratio is not between 0 and 1")
     width, hidden = round(model.vision.hidden_size / ratio**2), model.text.hidden_size
@@ -146,6 +151,8 @@ def _mllama(model: Seeing) -> tuple[Block, ...]:
 def _mllama_text(text: Facts) -> Body:
     """A Llama whose embedding has eight rows more than its output, and layers that look at the picture."""
     hidden = text.hidden_size
+    if text.value("cross_attention_layers") is None:
+        raise Unknown("cross_attention_layers is missing")
     crossing = set(text.wholes("cross_attention_layers"))
     common = (*gated_mlp(hidden, text.whole("intermediate_size")), *norms(hidden))
     plain = (*attention(text), *common)
@@ -155,7 +162,7 @@ def _mllama_text(text: Facts) -> Body:
         other("cross_attn_mlp_gate", "other", 1),
         *common,
     )
-    _, after = ends(text, tied=False)
+    _, after = ends(text, tied=None)
     kinds = [layer in crossing for layer in range(text.num_layers)]
     blocks = layers("MllamaSelfAttentionDecoderLayer", [k for k in kinds if not k], lambda _: plain)
     blocks += layers("MllamaCrossAttentionDecoderLayer", [k for k in kinds if k], lambda _: cross)

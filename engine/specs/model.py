@@ -65,6 +65,11 @@ class LinearShape:
         """Weights of all of them, without biases: what a 4-bit loader packs."""
         return self.num_in * self.num_out * self.count
 
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of all of them, also when they are tied to another's."""
+        return self.num_weights + (self.num_out * self.count if self.bias else 0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FusedParameter:
@@ -84,6 +89,22 @@ class FusedParameter:
     def num_parameters(self) -> int:
         """Parameters of all layers."""
         return prod(self.shape) * self.count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OtherModule:
+    """Embeddings, normalisations, convolutions, routers: what is neither linear layer nor fused experts."""
+
+    path: str
+    shape: tuple[int, ...]
+    bias: bool
+    count: int
+    group: str
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of all of them."""
+        return self.count * (prod(self.shape) + (self.shape[-1] if self.bias else 0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +128,7 @@ class ParameterCount:
     """Parameters of the language part that one token uses."""
     linears: tuple[LinearShape, ...] = ()
     fused: tuple[FusedParameter, ...] = ()
+    others: tuple[OtherModule, ...] = ()
     units: tuple[FsdpUnit, ...] = ()
 
     @property
