@@ -3,10 +3,21 @@
 import re
 from dataclasses import replace
 
-from ..specs.machine import Device, DeviceProcess, DeviceReading, Link, Problem
+from ..specs.machine import Device, DeviceReading, Link, Problem
 from .system import System
-from .tables import Card, ask, cells, chosen, device, has_pci_device, lines, memory_bytes, readings
-from .values import share, size, word
+from .tables import (
+    Card,
+    add_process,
+    ask,
+    cells,
+    chosen,
+    device,
+    has_pci_device,
+    lines,
+    memory_bytes,
+    readings,
+)
+from .values import share
 from .vendor import Found
 
 VENDOR = "cambricon"
@@ -74,7 +85,7 @@ def read_table(text: str) -> list[Card]:
             cards[-1] = _with_figures(upper, row)
             upper = None
         elif (process := _PROCESS.match(line)) is not None:
-            _add_process(cards, process)
+            add_process(cards, process)
     return cards
 
 
@@ -89,13 +100,6 @@ def _with_figures(upper: Card, row: list[str]) -> Card:
         power_watts=float(figures[2]) if figures else None,
         power_limit_watts=float(figures[3]) if figures else None,
     )
-
-
-def _add_process(cards: list[Card], row: re.Match[str]) -> None:
-    process = DeviceProcess(pid=int(row[2]), name=word(row[3]), used_bytes=size(row[4], "m"))
-    for at, card in enumerate(cards):
-        if card.index == int(row[1]):
-            cards[at] = replace(card, processes=(*card.processes, process))
 
 
 def _device(index: int, card: Card) -> Device:

@@ -3,11 +3,12 @@
 import re
 from dataclasses import replace
 
-from ..specs.machine import Device, DeviceProcess, DeviceReading, Link, LinkKind
+from ..specs.machine import Device, DeviceReading, Link, LinkKind
 from .system import System, ToolError
 from .tables import (
     PCI_PATHS,
     Card,
+    add_process,
     ask,
     cells,
     chosen,
@@ -19,7 +20,7 @@ from .tables import (
     memory_bytes,
     readings,
 )
-from .values import number, share, size, word
+from .values import number, share, word
 from .vendor import Found
 
 VENDOR = "metax"
@@ -88,7 +89,7 @@ def read_table(text: str) -> list[Card]:
             cards[-1] = _with_figures(upper, row)
             upper = None
         elif (process := _PROCESS.match(line)) is not None:
-            _add_process(cards, process)
+            add_process(cards, process)
     return cards
 
 
@@ -116,13 +117,6 @@ def _with_figures(upper: Card, row: list[str]) -> Card:
         power_watts=float(power[1]) if power else None,
         power_limit_watts=number(power[2]) if power else None,
     )
-
-
-def _add_process(cards: list[Card], row: re.Match[str]) -> None:
-    process = DeviceProcess(pid=int(row[2]), name=word(row[3]), used_bytes=size(row[4], "m"))
-    for at, card in enumerate(cards):
-        if card.index == int(row[1]):
-            cards[at] = replace(card, processes=(*card.processes, process))
 
 
 def _device(index: int, card: Card) -> Device:

@@ -6,11 +6,11 @@ raises on what a tool prints.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..specs.machine import Device, DeviceProcess, DeviceReading, Link, LinkKind, Problem
 from .system import System, ToolError
-from .values import word
+from .values import size, word
 
 MIB = 1 << 20
 MISSING = "not found"
@@ -115,6 +115,14 @@ def unread_memory(tool: str, cards: Iterable[Card]) -> list[Problem]:
         return []
     message = f"{tool}: memory of device {', '.join(missing[:16])} cannot be read"
     return [Problem(source=tool, message=message)]
+
+
+def add_process(cards: list[Card], row: re.Match[str]) -> None:
+    """Give a process to its card; the groups are the card's index, pid, name and MiB."""
+    process = DeviceProcess(pid=int(row[2]), name=word(row[3]), used_bytes=size(row[4], "m"))
+    for at, card in enumerate(cards):
+        if card.index == int(row[1]):
+            cards[at] = replace(card, processes=(*card.processes, process))
 
 
 def device(card: Card, *, index: int, vendor: str, kind: str, source: str) -> Device:

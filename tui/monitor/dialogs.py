@@ -32,13 +32,13 @@ class Dialog(ModalScreen[Choice | None]):
         Binding("escape,q,ctrl+c", "dismiss", priority=True),
     ]
 
+    def __init__(self, rows: list[Row]) -> None:
+        super().__init__()
+        self._rows = rows
+
     def compose(self) -> ComposeResult:
         """Show the rows."""
-        yield Lines(self.rows())
-
-    def rows(self) -> list[Row]:
-        """Return what the dialog says."""
-        raise NotImplementedError
+        yield Lines(self._rows)
 
 
 class Help(Dialog):
@@ -46,8 +46,7 @@ class Help(Dialog):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,enter,space", "dismiss")]
 
-    def rows(self) -> list[Row]:
-        """One row a key."""
+    def __init__(self) -> None:
         legend: list[Row] = [
             (),
             (
@@ -59,7 +58,7 @@ class Help(Dialog):
             (("o  ", "mark"), ("evaluation on held-out rows", "dim")),
         ]
         keys: list[Row] = [((f"{key:<12}", "key"), (what, "text")) for key, what in _HELP]
-        return [(("keys", "title"),), (), *keys, *legend]
+        super().__init__([(("keys", "title"),), (), *keys, *legend])
 
 
 class StopDialog(Dialog):
@@ -72,24 +71,21 @@ class StopDialog(Dialog):
     ]
 
     def __init__(self, last_saved: str | None) -> None:
-        super().__init__()
-        self._last_saved = last_saved
+        lost = f"steps after {last_saved} are lost" if last_saved else "nothing was saved so far"
+        super().__init__(
+            [
+                (("stop this run?", "title"),),
+                (),
+                (
+                    ("s  ", "key"),
+                    ("save a checkpoint and stop  ", "text"),
+                    ("ftwiz resume goes on from it", "dim"),
+                ),
+                (("n  ", "key"), ("stop now                    ", "text"), (lost, "dim")),
+                (("c  ", "key"), ("cancel: keep training", "text")),
+            ]
+        )
 
     def action_choose(self, choice: Choice) -> None:
         """Hand the choice back."""
         self.dismiss(choice)
-
-    def rows(self) -> list[Row]:
-        """The three ways."""
-        lost = f"steps after {self._last_saved} are lost" if self._last_saved else "nothing was saved so far"
-        return [
-            (("stop this run?", "title"),),
-            (),
-            (
-                ("s  ", "key"),
-                ("save a checkpoint and stop  ", "text"),
-                ("ftwiz resume goes on from it", "dim"),
-            ),
-            (("n  ", "key"), ("stop now                    ", "text"), (lost, "dim")),
-            (("c  ", "key"), ("cancel: keep training", "text")),
-        ]
