@@ -4,7 +4,7 @@ Memory is not estimated here yet, so no choice rests on bytes: where bytes would
 careful side and says so.
 """
 
-from .backends import BACKENDS
+from .backends import BACKENDS, visible_environment
 from .errors import BadInput, Refused
 from .specs.job import Job, PlanPins
 from .specs.machine import CPU, Device, Machine
@@ -31,9 +31,10 @@ def recommend(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
     kind = devices[0].kind if devices else CPU
     backend, backend_reason, rejected = _choose_backend(job, devices)
     num_processes, processes_reason = _choose_num_processes(job, backend, devices)
+    chosen, device_reasons = _choose_devices(devices, num_processes)
     micro_batch, micro_reason = _choose_micro_batch(job, num_processes)
     checkpointing, checkpointing_reason = _choose_checkpointing(job.plan, kind)
-    precision, precision_reason = _choose_precision(job.plan, kind, devices)
+    precision, precision_reason = _choose_precision(job.plan, kind, chosen)
     strategy = Strategy(
         backend=backend,
         device_kind=kind,
@@ -43,16 +44,22 @@ def recommend(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
         gradient_checkpointing=checkpointing,
         mixed_precision=precision,
     )
-    reasons = [backend_reason, processes_reason, micro_reason, checkpointing_reason, precision_reason]
-    reasons += _length_reasons(job, model)
-    return Plan(strategy=strategy, reasons=tuple(reasons), rejected=rejected)
+    reasons = [backend_reason, processes_reason, *device_reasons, micro_reason]
+    reasons += [checkpointing_reason, precision_reason, *_length_reasons(job, model)]
+    return Plan(
+        strategy=strategy,
+        device_indices=tuple(device.index for device in chosen),
+        environment=visible_environment(chosen, _of_kind(machine, kind)),
+        reasons=tuple(reasons),
+        rejected=rejected,
+    )
 
 
 def _devices(pins: PlanPins, machine: Machine) -> tuple[Device, ...]:
     kind = machine.device_kind if pins.device == "auto" else pins.device
     if kind == CPU:
         return ()
-    there = tuple(device for device in machine.devices if device.kind == kind)
+    there = _of_kind(machine, kind)
     usable = tuple(device for device in there if _is_usable(device))
     if not there:
         raise Refused(
@@ -65,6 +72,10 @@ def _devices(pins: PlanPins, machine: Machine) -> tuple[Device, ...]:
             hint="see why with: ftwiz devices; or train on the CPU: --set plan.device=cpu",
         )
     return usable
+
+
+def _of_kind(machine: Machine, kind: str) -> tuple[Device, ...]:
+    return tuple(device for device in machine.devices if device.kind == kind)
 
 
 def _is_usable(device: Device) -> bool:
@@ -128,6 +139,18 @@ def _choose_num_processes(job: Job, backend: Backend, devices: tuple[Device, ...
         return ranks, Reason(about="num_processes", text=f"one rank on each of {available} devices")
     text = f"{ranks} of {available} devices: the global batch of {batch} splits evenly over no more"
     return ranks, Reason(about="num_processes", text=text)
+
+
+def _choose_devices(devices: tuple[Device, ...], count: int) -> tuple[tuple[Device, ...], list[Reason]]:
+    """Take the devices with the most free memory, in the order of the machine."""
+    if count >= len(devices):
+        return devices, []
+    by_room = sorted(devices, key=lambda device: (-(device.free_bytes or 0), device.index))
+    chosen = tuple(sorted(by_room[:count], key=lambda device: device.index))
+    names = " ".join(str(device.index) for device in chosen)
+    if all(device.free_bytes is None for device in devices):
+        return chosen, [Reason(about="devices", text=f"the first that fit: {names}")]
+    return chosen, [Reason(about="devices", text=f"{names}: the most free memory now")]
 
 
 def _choose_micro_batch(job: Job, num_processes: int) -> tuple[int, Reason]:

@@ -88,7 +88,7 @@ def prepare(loaded: LoadedJob, machine: Machine, *, python: str = sys.executable
         "job.yaml": dump_job(job),
         "train.yaml": train_file(job, plan.strategy, data),
         **engine.files(plan.strategy),
-        "launch.sh": _launch_script(launch, by_hand),
+        "launch.sh": _launch_script(launch, by_hand, plan.environment),
         "plan.json": _plan_file(loaded, machine, plan, launch),
     }
     return Prepared(loaded=loaded, plan=plan, data=data, launch=tuple(launch), files=files)
@@ -122,18 +122,21 @@ def _plan_file(loaded: LoadedJob, machine: Machine, plan: Plan, launch: list[str
         "reasons": [asdict(reason) for reason in plan.reasons],
         "rejected": [asdict(rejected) for rejected in plan.rejected],
         "launch": launch,
+        "device_indices": plan.device_indices,
+        "environment": dict(plan.environment),
         "machine": asdict(machine),
         "sources": {key: str(source) for key, source in loaded.sources.items()},
     }
     return json.dumps(body, indent=2) + "\n"
 
 
-def _launch_script(launch: list[str], by_hand: list[str]) -> str:
+def _launch_script(launch: list[str], by_hand: list[str], environment: Mapping[str, str]) -> str:
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
     return f"""#!/bin/sh
 # Starts the ranks of this run by hand, without the supervisor: no states, no device samples, no resume.
 # Add --resume-from checkpoint-N to go on from a checkpoint.
 cd "$(dirname "$0")" || exit 1
-exec {shlex.join(launch)} "$@"
+{exports}exec {shlex.join(launch)} "$@"
 
 # The same without accelerate's launcher:
 # {shlex.join(by_hand)}

@@ -1,7 +1,7 @@
 """How a machine will do a job, and why it was decided so."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .job import PlanPins
@@ -66,5 +66,9 @@ class Plan:
     """A decided strategy with its reasons. The job stands beside it in the run folder."""
 
     strategy: Strategy
+    device_indices: tuple[int, ...] = ()
+    """``Device.index`` of the devices that are trained on; none on the CPU."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that make the ranks see just these devices."""
     reasons: tuple[Reason, ...] = ()
     rejected: tuple[Rejected, ...] = ()

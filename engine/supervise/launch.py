@@ -1,9 +1,10 @@
 """The command that starts the ranks: read from the plan, given an environment, started in its own session."""
 
 import json
+import socket
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BadInput
@@ -21,6 +22,8 @@ class Launch:
 
     argv: tuple[str, ...]
     num_processes: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Which devices the ranks see. Empty on another host than the plan's: its devices have other names."""
 
 
 def read_launch(run: RunFolder) -> Launch:
@@ -38,7 +41,16 @@ def read_launch(run: RunFolder) -> Launch:
         raise BadInput(f"{run.plan_file}: launch: must be a list of strings")
     if type(num_processes) is not int or num_processes < 1:
         raise BadInput(f"{run.plan_file}: strategy.num_processes: must be 1 or more")
-    return Launch(argv=tuple(argv), num_processes=num_processes)
+    return Launch(argv=tuple(argv), num_processes=num_processes, environment=_planned_environment(run, body))
+
+
+def _planned_environment(run: RunFolder, body: Mapping[str, Any]) -> dict[str, str]:
+    planned = body.get("environment", {})
+    if not (isinstance(planned, dict) and all(isinstance(value, str) for value in planned.values())):
+        raise BadInput(f"{run.plan_file}: environment: must map names to strings")
+    machine = body.get("machine")
+    host = machine.get("host", {}).get("name") if isinstance(machine, dict) else None
+    return planned if host == socket.gethostname() else {}
 
 
 def marker_of(record: RunRecord) -> str:

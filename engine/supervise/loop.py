@@ -85,7 +85,7 @@ class Supervisor:
         """Start the ranks and write the record that tells ``start`` that we are here."""
         resume = ["--resume-from", self._resume_from] if self._resume_from else []
         environ = environment(
-            os.environ,
+            {**os.environ, **self._launch.environment},
             marker=self._marker,
             num_processes=self._launch.num_processes,
             num_cpus=num_cpus,

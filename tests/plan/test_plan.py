@@ -143,3 +143,19 @@ def test_lost_cards_and_cards_in_slices_are_left_out() -> None:
     )
     with pytest.raises(Refused, match="none of the cuda devices"):
         recommend(job(), None, Machine(host=HOST, devices=(lost,)))
+
+
+def test_fewer_ranks_than_cards_take_those_with_the_most_free_memory() -> None:
+    free = (10, 70, 60, 80)
+    cards = tuple(
+        Device(kind="cuda", vendor="nvidia", index=i, uuid=f"GPU-{i}", name="A100", free_bytes=room)
+        for i, room in enumerate(free)
+    )
+    machine = Machine(host=HOST, devices=cards)
+    plan = recommend(job(plan={"num_processes": 2}), None, machine)
+    assert plan.device_indices == (1, 3)
+    assert plan.environment["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-3"
+    assert "most free memory" in about(plan, "devices")
+    one = recommend(job(plan={"backend": "single"}), None, machine)
+    assert one.environment["CUDA_VISIBLE_DEVICES"] == "GPU-3"
+    assert recommend(job(), None, machine).device_indices == (0, 1, 2, 3)

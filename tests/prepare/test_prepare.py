@@ -13,7 +13,7 @@ import yaml
 from ftwiz.engine.errors import BadInput, Refused
 from ftwiz.engine.job import load_job, parse_job
 from ftwiz.engine.prepare import Prepared, check_stack, prepare, write
-from ftwiz.engine.specs.machine import Host, Machine
+from ftwiz.engine.specs.machine import Device, Host, Machine
 from ftwiz.engine.specs.run import RunState
 
 MACHINE = Machine(host=Host(name="box", num_cpus=2))
@@ -112,3 +112,16 @@ def test_the_stack_is_found_without_being_imported() -> None:
     )
     subprocess.run([sys.executable, "-c", script], timeout=20, check=True)
     check_stack()
+
+
+def test_the_script_shows_the_ranks_the_devices_of_the_plan(job_file: Path) -> None:
+    cards = tuple(
+        Device(kind="cuda", vendor="nvidia", index=i, uuid=f"GPU-{i}", name="A100", free_bytes=i)
+        for i in range(2)
+    )
+    loaded = load_job(job_file, overrides=["plan.backend=single"])
+    prepared = prepare(loaded, Machine(host=Host(name="box", num_cpus=2), devices=cards))
+    assert "export CUDA_VISIBLE_DEVICES=GPU-1\n" in prepared.files["launch.sh"]
+    plan = json.loads(prepared.files["plan.json"])
+    assert plan["device_indices"] == [1]
+    assert plan["environment"]["CUDA_VISIBLE_DEVICES"] == "GPU-1"

@@ -1,6 +1,7 @@
 """What the launcher is given: the plan's arguments, and an environment that keeps it alive at a hang-up."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,11 @@ BAD_PLANS = {
     "a launch that would have to be split": {"launch": "true; false", "strategy": {"num_processes": 1}},
     "no ranks": {"launch": ["true"], "strategy": {"num_processes": 0}},
     "a list": [],
+    "an environment that is none": {
+        "launch": ["true"],
+        "strategy": {"num_processes": 1},
+        "environment": ["A"],
+    },
 }
 
 
@@ -61,3 +67,19 @@ def test_a_plan_that_cannot_be_launched_is_bad_input(name: str, tmp_path: Path) 
     run = create(tmp_path, "x", files={"plan.json": json.dumps(BAD_PLANS[name])})
     with pytest.raises(BadInput, match=r"plan\.json"):
         read_launch(run)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"), [(socket.gethostname(), {"CUDA_VISIBLE_DEVICES": "GPU-1"}), ("b", {})]
+)
+def test_the_planned_devices_are_shown_on_the_planned_host_only(
+    host: str, expected: dict[str, str], tmp_path: Path
+) -> None:
+    plan = {
+        "launch": ["true"],
+        "strategy": {"num_processes": 1},
+        "environment": {"CUDA_VISIBLE_DEVICES": "GPU-1"},
+        "machine": {"host": {"name": host}},
+    }
+    run = create(tmp_path, "run", files={"plan.json": json.dumps(plan)})
+    assert read_launch(run).environment == expected
