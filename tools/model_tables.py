@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 ROOM = Path(__file__).resolve().parent.parent / "engine" / "models"
-KEPT = ("family", "kind", "size_label", "torch_dtype", "needs_remote_code", "license", "gated")
+KEPT = (
+    "family",
+    "size_label",
+    "torch_dtype",
+    "license",
+    "license_basis",
+    "gated",
+    "gated_basis",
+)
 
 
 def main() -> None:
@@ -34,11 +42,8 @@ def _defaults() -> dict[str, Any]:
     source = "\n".join(path.read_text(encoding="utf8") for path in ROOM.glob("*.py"))
     read = set(re.findall(r'"(\w+)"', source))
     auto = transformers.AutoConfig
-    todo = {
-        name: transformers.CONFIG_MAPPING[name]
-        for name in model_types()
-        if name in transformers.CONFIG_MAPPING
-    }
+    known = transformers.CONFIG_MAPPING
+    todo = {name: known[name] for name in model_types() if name in known}
     values: dict[str, Any] = {}
     sections: dict[str, Any] = {}
     while todo:
@@ -56,16 +61,6 @@ def _defaults() -> dict[str, Any]:
             sections.setdefault(name, {})[section] = found
             if actual.model_type not in values:
                 todo[actual.model_type] = actual
-    for name in (
-        "qwen2",
-        "llama",
-        "mistral",
-        "ministral3",
-        "clip_vision_model",
-        "siglip_vision_model",
-        "pixtral",
-    ):
-        assert name in values, name
     return {"transformers": transformers.__version__, "sections": sections, "values": values}
 
 
@@ -81,16 +76,20 @@ def _catalogue(path: Path) -> dict[str, Any]:
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"id": row["id"], "aliases": row["aliases"]}
     found |= {name: row[name] for name in KEPT if row[name] is not None}
+    found["num_parameters"] = row["params_meta"]
+    if row["config_is_surrogate"]:
+        found["is_surrogate"] = True
     found["sources"] = row["source"]
     found["config"] = _facts(row["config"])
     return found
 
 
 USELESS = re.compile(
-    r"(_token_id|_token_index|_dropout|initializer_range|_eps|_epsilon|hidden_act\w*|use_cache|auto_map|rope_\w+|"
-    r"transformers_version|torch_dtype|dtype|\w*_pdrop|pretraining_tp|routed_scaling_factor|activation_sparsity_pattern|"
-    r"quantization_config|\w*aux_loss\w*|output_router_logits|label_names|\w*softcapping|embedding_multiplier|"
-    r"residual_multiplier|logits_scaling|attention_multiplier|\w*time_step\w*|mscale\w*|compress_rope_theta)"
+    r"(\w*_token_id|\w*_token_index|\w*_dropout|initializer_range|\w*_eps|\w*_epsilon|hidden_act\w*|use_cache"
+    r"|auto_map|rope_\w+|transformers_version|torch_dtype|dtype|\w*_pdrop|pretraining_tp|routed_scaling_factor"
+    r"|activation_sparsity_pattern|quantization_config|\w*aux_loss\w*|output_router_logits|label_names"
+    r"|\w*softcapping|embedding_multiplier|residual_multiplier|logits_scaling|attention_multiplier"
+    r"|time_step_(min|max|floor|limit)|mscale\w*|compress_rope_theta)"
 )
 """Keys that change neither a shape nor a count of bytes."""
 
@@ -103,17 +102,19 @@ def _facts(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _short(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
 def _write(path: Path, table: dict[str, Any]) -> None:
     """One row per line: small, and a change is read as one."""
     lines = []
     for key, part in table.items():
         if isinstance(part, list):
-            rows = ",\n".join(json.dumps(row, separators=(",", ":")) for row in part)
+            rows = ",\n".join(_short(row) for row in part)
             lines.append(f"{json.dumps(key)}: [\n{rows}\n]")
         elif isinstance(part, dict):
-            rows = ",\n".join(
-                f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in sorted(part.items())
-            )
+            rows = ",\n".join(f"{json.dumps(k)}:{_short(v)}" for k, v in sorted(part.items()))
             lines.append(f"{json.dumps(key)}: {{\n{rows}\n}}")
         else:
             lines.append(f"{json.dumps(key)}: {json.dumps(part)}")

@@ -1,14 +1,18 @@
-"""The shape of a job's model, from a local folder's config.json. Nothing in the folder is ever run."""
+"""The shape of a job's model: a local folder's config.json, the Hugging Face cache, or the catalogue.
+
+Nothing in a folder is ever run.
+"""
 
 import json
 import os
 from pathlib import Path
 
 from ..errors import BadInput
-from ..models import TooLong, spec_from_config
+from ..models import TooLong, catalogue, spec_from_config
 from ..specs.job import DEMO_MODEL, Job
 from ..specs.model import ModelSpec
 from .files import KIB, read_regular, reason_of, shown, shown_path
+from .local_models import find_cached, hub_cache
 from .paths import model_path, model_problem
 
 _MAX_CONFIG_BYTES = 4 * KIB * KIB
@@ -18,7 +22,10 @@ _NOT_WEIGHTS = frozenset({"training_args.bin", "optimizer.pt", "scheduler.pt", "
 
 
 def model_spec(job: Job) -> ModelSpec | None:
-    """Return what a job's model looks like, or ``None`` for a hub id and for ``ftwiz:demo``.
+    """Return what a job's model looks like.
+
+    A hub id is looked up in the Hugging Face cache first, then in the catalogue; ``None`` when it is in
+    neither, and for ``ftwiz:demo``.
 
     Raises:
         BadInput: The folder is missing, its config.json cannot be trusted, or its weights are pickles.
@@ -30,17 +37,45 @@ def model_spec(job: Job) -> ModelSpec | None:
     if problem:
         raise BadInput(f"model.name_or_path: {problem}")
     if not name.startswith("/"):
-        return None
+        return hub_spec(name, revision=job.model.revision)
     folder = Path(name)
-    where = folder / "config.json"
-    spec = spec_from_config(
-        _config(where), where=shown_path(where), trust_remote_code=job.model.trust_remote_code
-    )
+    spec = folder_spec(folder, trust_remote_code=job.model.trust_remote_code)
     _refuse_pickles(folder)
     return spec
 
 
-def _config(path: Path) -> dict[str, object]:
+def folder_spec(folder: Path, *, trust_remote_code: bool = False) -> ModelSpec:
+    """Return the shape of the model in a folder.
+
+    Raises:
+        BadInput: Its config.json is missing or cannot be trusted.
+    """
+    where = folder / "config.json"
+    return spec_from_config(read_config(where), where=shown_path(where), trust_remote_code=trust_remote_code)
+
+
+def hub_spec(hub_id: str, *, revision: str | None = None) -> ModelSpec | None:
+    """Return the shape of a hub model from the cache or the catalogue, or ``None``.
+
+    Raises:
+        BadInput: The cached config.json cannot be trusted.
+    """
+    model = find_cached(hub_cache(os.environ), hub_id, revision=revision)
+    if model is not None:
+        where = model.folder / "config.json"
+        # transformers has most of these models itself, and runs the code beside them only when it is told to.
+        config = {key: value for key, value in read_config(where).items() if key != "auto_map"}
+        return spec_from_config(config, where=shown_path(where))
+    known = catalogue.find(hub_id) if revision is None else None
+    return catalogue.spec(known) if known else None
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """Return the contents of a config.json.
+
+    Raises:
+        BadInput: It is missing, no ordinary file, too large, or not JSON with keys.
+    """
     where = shown_path(path)
     data = read_regular(path, limit_bytes=_MAX_CONFIG_BYTES, what="a model's configuration")
     if not data.strip():

@@ -15,6 +15,8 @@ def body(facts: Facts) -> Body:
     ratios = facts.wholes("compress_ratios")[: facts.num_layers]
     if len(ratios) != facts.num_layers:
         raise Unknown("compress_ratios does not name every layer")
+    if facts.flag("mlp_bias", default=False):
+        raise Unknown("mlp_bias of deepseek_v4 is not in the closed form")
     hidden, streams = facts.hidden_size, facts.whole("hc_mult")
     experts, width = facts.whole("n_routed_experts"), facts.whole("moe_intermediate_size")
     shared = (facts.optional("n_shared_experts") or 0) * width

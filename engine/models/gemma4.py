@@ -52,7 +52,7 @@ def body(facts: Facts) -> Body:
 
 def _attention(facts: Facts, layer: Layer) -> tuple[Piece, ...]:
     hidden = facts.hidden_size
-    head = (layer.is_full and facts.optional("global_head_dim")) or facts.head_dim
+    head = facts.whole("global_head_dim", default=512) if layer.is_full else facts.head_dim
     is_one_projection = layer.is_full and facts.flag("attention_k_eq_v", default=False)
     heads = facts.num_kv_heads
     if is_one_projection:

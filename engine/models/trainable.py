@@ -117,6 +117,7 @@ def _count(model_type: str, count: ParameterCount, adapter: Adapter) -> Trainabl
         if adapter.kind == "lora" and any(_ends(parameter.path, name) for name in aim.parameters)
     ]
     routers = _routers(count, aim) if adapter.kind == "lora" else []
+    _refuse_wrapped(count, aim)
     _refuse(model_type, adapter, linears, has_tensors=bool(fused or routers))
     trained = [(shape.suffix, shape.count, _of_linear(shape, adapter)) for shape in linears]
     trained += [(name, number, number * adapter.rank * sum(sides)) for name, number, sides in routers]
@@ -183,8 +184,18 @@ def _routers(count: ParameterCount, aim: _Aim) -> list[tuple[str, int, tuple[int
     ]
 
 
+def _refuse_wrapped(count: ParameterCount, aim: _Aim) -> None:
+    """Gemma 4's towers keep a linear layer inside a module of the usual name, which PEFT cannot adapt."""
+    for shape in count.linears:
+        outer = shape.path.removesuffix(".linear")
+        if outer != shape.path and any(_ends(outer, name) for name in aim.modules or ()):
+            raise _Refused(f"PEFT does not adapt {_last(outer)} of the tower; all-linear works")
+
+
 def _refuse(model_type: str, adapter: Adapter, linears: Sequence[LinearShape], *, has_tensors: bool) -> None:
     if adapter.kind != "lora":
+        if model_type == "gpt2":
+            raise _Refused("OFT does not work on the Conv1D layers of gpt2")
         return
     for shape in linears:
         if model_type in NO_LORA.get(shape.suffix, ()):
@@ -219,10 +230,10 @@ def _oft_block(num_in: int, wanted: int) -> int:
 
 
 def _saved(count: ParameterCount, name: str) -> int:
-    """Every module of that name is copied with all that is in it; a tied one becomes its own."""
+    """Every module of that name is copied with all that is in it; a tied one becomes its own.
+
+    PEFT passes over a name that no module has.
+    """
     parts: tuple[LinearShape | OtherModule | FusedParameter, ...]
     parts = (*count.linears, *count.others, *count.fused)
-    found = [part.num_parameters for part in parts if f".{name}." in f".{part.path}."]
-    if not found:
-        raise _Refused(f"modules_to_save: no module is named {name}")
-    return sum(found)
+    return sum(part.num_parameters for part in parts if f".{name}." in f".{part.path}.")

@@ -39,7 +39,7 @@ class ParameterGroups:
     @property
     def num_language(self) -> int:
         """What is left without the towers and projectors of other kinds of input."""
-        return self.num_total - sum(getattr(self, name) for name in NOT_LANGUAGE)
+        return sum(count for name, count in self.items() if name not in NOT_LANGUAGE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,6 +29,7 @@ VERBS = {
     "demo": Verb("run", "Train a tiny model on the embedded demo, in about a minute."),
     "doctor": Verb("doctor", "Find what keeps training from working here, and what to do."),
     "devices": Verb("devices", "Show accelerators, links, host, disks and network, as they are now."),
+    "models": Verb("models", "Find models: on this machine first, then in the catalogue."),
     "presets": Verb("plan", "List the presets."),
     "schema": Verb("plan", "Print the JSON schema of the job file, for editors."),
 }

@@ -72,6 +72,12 @@ def test_a_layer_is_aimed_at_by_the_end_of_its_path(llama: ModelSpec) -> None:
     assert by_suffix.layers == (("q_proj", 32),)
 
 
+def test_a_module_to_save_that_the_model_has_under_another_name_is_passed_over(recorded: Any) -> None:
+    falcon = spec_of(recorded, "tiiuae/falcon-7b")
+    found = num_trainable(falcon, Adapter(modules_to_save=("embed_tokens", "lm_head")))
+    assert (found.num_adapter, found.num_saved) == (32_636_928, 65024 * 4544)
+
+
 @pytest.mark.parametrize(
     ("name", "adapter", "reason"),
     [
@@ -79,14 +85,15 @@ def test_a_layer_is_aimed_at_by_the_end_of_its_path(llama: ModelSpec) -> None:
         ("Qwen/Qwen3-30B-A3B", Adapter(targets=("gate_proj",)), "gate_proj alone cannot be adapted"),
         ("Qwen/Qwen3-30B-A3B", Adapter(use_dora=True), "DoRA does not work on fused experts"),
         ("state-spaces/mamba-130m-hf", Adapter(), "PEFT does not adapt out_proj of mamba"),
-        ("gpt2", Adapter(modules_to_save=("score",)), "modules_to_save: no module is named score"),
+        ("openai-community/gpt2", Adapter(kind="oft"), "OFT does not work on the Conv1D layers"),
+        ("google/gemma-4-E2B-it", Adapter(targets=("q_proj",)), "PEFT does not adapt q_proj of the tower"),
         ("google/gemma-3n-E4B-it", Adapter(), "no closed form"),
     ],
 )
 def test_what_peft_refuses_is_refused_with_the_reason(
     recorded: Any, name: str, adapter: Adapter, reason: str
 ) -> None:
-    found = num_trainable(spec_of(recorded, name.replace("gpt2", "openai-community/gpt2")), adapter)
+    found = num_trainable(spec_of(recorded, name), adapter)
     assert found.num_parameters is None
     assert found.refusal is not None
     assert found.refusal.startswith(reason)
