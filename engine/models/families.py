@@ -1,9 +1,20 @@
 """The architectures whose parameters a closed form knows: a new one is one file and one word here."""
 
-from . import deepseek_v4, dense, gemma4, gpt, linear_attention, mla, moe, ssm, vision
+from . import deepseek_v4, dense, gemma3n, gemma4, gpt, linear_attention, mla, moe, ssm, vision
 from .parts import Family
 
-FAMILIES: tuple[Family, ...] = (dense, gpt, moe, mla, linear_attention, ssm, gemma4, deepseek_v4, vision)
+FAMILIES: tuple[Family, ...] = (
+    dense,
+    gpt,
+    moe,
+    mla,
+    linear_attention,
+    ssm,
+    gemma3n,
+    gemma4,
+    deepseek_v4,
+    vision,
+)
 
 
 def family_of(model_type: str) -> Family | None:

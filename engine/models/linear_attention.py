@@ -1,7 +1,7 @@
 """Decoders that mix linear attention with full attention: Qwen3-Next, Qwen3.5, Kimi Linear, MiniMax."""
 
 from ..specs.model import ExpertsShape
-from . import mla
+from . import mla, moe
 from .decoder import attention, ends, fused_experts, gated_mlp, norms
 from .facts import Facts
 from .parts import Body, Piece, layers, linear, norm, other
@@ -21,7 +21,8 @@ LINEAR, FULL = "linear_attention", "full_attention"
 def body(facts: Facts) -> Body:
     """Return the blocks of a model with linear attention."""
     types = _types(facts)
-    kinds = [(kind, _is_sparse(facts, layer)) for layer, kind in enumerate(types)]
+    sparse = _sparse_layers(facts)
+    kinds = [(kind, layer in sparse) for layer, kind in enumerate(types)]
 
     def make(kind: tuple[str, bool]) -> tuple[Piece, ...]:
         name, is_sparse = kind
@@ -43,16 +44,16 @@ def _types(facts: Facts) -> tuple[str, ...]:
     return facts.layer_types(default)
 
 
-def _is_sparse(facts: Facts, layer: int) -> bool:
+def _sparse_layers(facts: Facts) -> frozenset[int]:
+    every = range(facts.num_layers)
     if facts.model_type == "qwen3_next":
-        step = facts.whole("decoder_sparse_step", default=1)
-        return layer not in facts.wholes("mlp_only_layers") and (layer + 1) % step == 0
+        return moe.stepped_layers(facts)
     if facts.model_type == "kimi_linear":
         types = facts.names("mlp_layer_types")
         if types and len(types) == facts.num_layers:
-            return types[layer] == "sparse"
-        return layer >= facts.whole("first_k_dense_replace", default=1, low=0)
-    return facts.model_type != "qwen3_5_text"
+            return frozenset(layer for layer, kind in enumerate(types) if kind == "sparse")
+        return frozenset(every[facts.whole("first_k_dense_replace", default=1, low=0) :])
+    return frozenset() if facts.model_type == "qwen3_5_text" else frozenset(every)
 
 
 def _linear_mixer(facts: Facts) -> tuple[Piece, ...]:

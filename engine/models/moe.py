@@ -97,7 +97,8 @@ MODEL_TYPES = frozenset(VARIANTS)
 def body(facts: Facts) -> Body:
     """Return the blocks of a mixture of experts."""
     variant = VARIANTS[facts.model_type]
-    kinds = ["sparse" if is_sparse(facts, layer) else "dense" for layer in range(facts.num_layers)]
+    sparse = sparse_layers(facts)
+    kinds = ["sparse" if layer in sparse else "dense" for layer in range(facts.num_layers)]
     common = (*_attention(facts, variant), *_norms(facts))
 
     def make(kind: str) -> tuple[Piece, ...]:
@@ -109,30 +110,36 @@ def body(facts: Facts) -> Body:
     return Body(before + layers(variant.unit, kinds, make) + after, _shape(facts, variant, kinds))
 
 
-def is_sparse(facts: Facts, layer: int) -> bool:
-    """Say whether a layer has experts."""
-    name = facts.model_type
-    if name in {"glm4_moe", "ernie4_5_moe"}:
-        return _is_sparse_by_start(facts, layer)
-    if name == "llama4_text":
-        chosen = facts.wholes("moe_layers")
-        step = facts.whole("interleave_moe_layer_step", default=1)
-        return layer in chosen if chosen else (layer + 1) % step == 0
-    if name in {"qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text"}:
-        step = facts.whole("decoder_sparse_step", default=1)
-        return layer not in facts.wholes("mlp_only_layers") and (layer + 1) % step == 0
-    return True
-
-
-def _is_sparse_by_start(facts: Facts, layer: int) -> bool:
+def sparse_layers(facts: Facts) -> frozenset[int]:
+    """Return the layers that have experts."""
+    every = range(facts.num_layers)
     if facts.model_type == "glm4_moe":
-        return layer >= (facts.optional("first_k_dense_replace") or 0)
+        return frozenset(every[facts.optional("first_k_dense_replace") or 0 :])
+    if facts.model_type == "ernie4_5_moe":
+        return _ernie_layers(facts)
+    if facts.model_type == "llama4_text":
+        step = facts.whole("interleave_moe_layer_step", default=1)
+        return frozenset(facts.wholes("moe_layers")) & frozenset(every) or frozenset(every[step - 1 :: step])
+    if facts.model_type in {"qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text"}:
+        return stepped_layers(facts)
+    return frozenset(every)
+
+
+def stepped_layers(facts: Facts) -> frozenset[int]:
+    """Return Qwen's layers with experts: every so many, but for those that are named."""
+    step = facts.whole("decoder_sparse_step", default=1)
+    return frozenset(range(facts.num_layers)[step - 1 :: step]) - frozenset(facts.wholes("mlp_only_layers"))
+
+
+def _ernie_layers(facts: Facts) -> frozenset[int]:
     start = facts.optional("moe_layer_start_index") or 0
     # -1 stands for the last layer, as transformers writes it.
     end = facts.value("moe_layer_end_index")
     last = end if isinstance(end, int) and end >= 0 else facts.num_layers - 1
     step = facts.whole("moe_layer_interval", default=1)
-    return (layer + 1) % step == 0 and start <= layer <= last
+    return frozenset(
+        layer for layer in range(facts.num_layers) if (layer + 1) % step == 0 and start <= layer <= last
+    )
 
 
 def _shape(facts: Facts, variant: Variant, kinds: list[str]) -> ExpertsShape:

@@ -45,7 +45,8 @@ def _counted(spec: ModelSpec, facts: Facts) -> ModelSpec:
         return replace(spec, unknown_reason=str(reason))
     count = parts.count(body)
     heads = [piece for block in body.blocks for piece in block.pieces if piece.path == "lm_head"]
-    text = vision.language(facts) if facts.model_type in vision.MODEL_TYPES else facts
+    text = facts.section("text_config", "llm_config", "language_config")
+    text = vision.language(facts) if facts.model_type in vision.MODEL_TYPES else text or facts
     return replace(
         spec,
         # What the file leaves out is what transformers takes for it: only then is the rest counted.

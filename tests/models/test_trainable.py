@@ -78,6 +78,11 @@ def test_a_module_to_save_that_the_model_has_under_another_name_is_passed_over(r
     assert (found.num_adapter, found.num_saved) == (32_636_928, 65024 * 4544)
 
 
+def test_of_an_unknown_model_nothing_is_known() -> None:
+    found = num_trainable(spec_from_config({"model_type": "gptj"}, where="x"), Adapter())
+    assert (found.num_parameters, found.refusal) == (None, "no closed form for model_type 'gptj'")
+
+
 @pytest.mark.parametrize(
     ("name", "adapter", "reason"),
     [
@@ -87,7 +92,6 @@ def test_a_module_to_save_that_the_model_has_under_another_name_is_passed_over(r
         ("state-spaces/mamba-130m-hf", Adapter(), "PEFT does not adapt out_proj of mamba"),
         ("openai-community/gpt2", Adapter(kind="oft"), "OFT does not work on the Conv1D layers"),
         ("google/gemma-4-E2B-it", Adapter(targets=("q_proj",)), "PEFT does not adapt q_proj of the tower"),
-        ("google/gemma-3n-E4B-it", Adapter(), "no closed form"),
     ],
 )
 def test_what_peft_refuses_is_refused_with_the_reason(
