@@ -126,6 +126,8 @@ FRONT = {
     "devices --json": ["devices", "--json"],
     "plan --machine": ["plan", "--machine", "8xA100-80GB", "JOB"],
     "presets": ["presets"],
+    "models": ["models", "llama"],
+    "models NAME": ["models", "gpt2"],
     "schema": ["schema"],
 }
 """The commands that a machine without the stack must answer too."""
