@@ -75,13 +75,18 @@ def _catalogue(path: Path) -> dict[str, Any]:
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"id": row["id"], "aliases": row["aliases"]}
-    found |= {name: row[name] for name in KEPT if row[name] is not None}
+    found |= {name: _public(row[name]) for name in KEPT if row[name] is not None}
     found["num_parameters"] = row["params_meta"]
     if row["config_is_surrogate"]:
         found["is_surrogate"] = True
-    found["sources"] = row["source"]
+    found["sources"] = [_public(source) for source in row["source"]]
     found["config"] = _facts(row["config"])
     return found
+
+
+def _public(value: Any) -> Any:
+    """Leave out the numbers of look-ups that nobody else can follow."""
+    return re.sub(r",?\s*\b\w+ id \d{8,}", "", value).strip() if isinstance(value, str) else value
 
 
 USELESS = re.compile(
