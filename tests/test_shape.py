@@ -146,10 +146,9 @@ FOREIGN = (
     r"/home/\w+",
     r"/root/",
     r"/Users/\w+",
-    r"(?<![\w.])/work/(main|shared)",
-    r"(?<![\w.])/opt/(pypi|wheels)",
+    re.escape(str(ROOT)) + r"\b",
     r"index-url",
-    r"https?://[\w.-]*(pypi|pythonhosted|artifactory|nexus)[\w.-]*",
+    r"https?://[\w.-]*(artifactory|nexus|registry|simple)[\w.-]*",
     r"\b(AKIA[0-9A-Z]{16}|hf_[A-Za-z0-9]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY)",
 )
 """What belongs to one person's machine, one company's network, or nobody's eyes."""
