@@ -79,10 +79,7 @@ class LazyGroup(click.Group):
 @click.option("--plain", is_flag=True, help="Ask line by line instead of a full screen.")
 @click.pass_context
 def group(context: click.Context, preset: str | None, *, plain: bool) -> None:
-    """Plan, launch and watch fine-tuning runs.
-
-    Without a command, ftwiz looks at this machine and asks what you want to train.
-    """
+    """Plan, launch and watch fine-tuning runs. Without a command: the wizard."""
     if context.invoked_subcommand is None:
         from .wizard import wizard
 
