@@ -4,7 +4,7 @@ Memory is not estimated here yet, so no choice rests on bytes: where bytes would
 careful side and says so.
 """
 
-from .backends import BACKENDS, visible_environment
+from .backends import BACKENDS, can_be_shown, visible_environment
 from .errors import BadInput, Refused
 from .specs.job import Job, PlanPins
 from .specs.machine import CPU, Device, Machine
@@ -31,7 +31,7 @@ def recommend(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
     kind = devices[0].kind if devices else CPU
     backend, backend_reason, rejected = _choose_backend(job, devices)
     num_processes, processes_reason = _choose_num_processes(job, backend, devices)
-    chosen, device_reasons = _choose_devices(devices, num_processes)
+    chosen, device_reasons = _choose_devices(devices, num_processes, _of_kind(machine, kind))
     micro_batch, micro_reason = _choose_micro_batch(job, num_processes)
     checkpointing, checkpointing_reason = _choose_checkpointing(job.plan, kind)
     precision, precision_reason = _choose_precision(job.plan, kind, chosen)
@@ -141,15 +141,20 @@ def _choose_num_processes(job: Job, backend: Backend, devices: tuple[Device, ...
     return ranks, Reason(about="num_processes", text=text)
 
 
-def _choose_devices(devices: tuple[Device, ...], count: int) -> tuple[tuple[Device, ...], list[Reason]]:
-    """Take the devices with the most free memory, in the order of the machine."""
+def _choose_devices(
+    devices: tuple[Device, ...], count: int, among: tuple[Device, ...]
+) -> tuple[tuple[Device, ...], list[Reason]]:
+    """Take the devices with the most free memory, in the order of the machine.
+
+    Where no variable can show the ranks just those, the first ones: that is what the ranks will take.
+    """
     if count >= len(devices):
         return devices, []
     by_room = sorted(devices, key=lambda device: (-(device.free_bytes or 0), device.index))
     chosen = tuple(sorted(by_room[:count], key=lambda device: device.index))
     names = " ".join(str(device.index) for device in chosen)
-    if all(device.free_bytes is None for device in devices):
-        return chosen, [Reason(about="devices", text=f"the first that fit: {names}")]
+    if all(device.free_bytes is None for device in devices) or not can_be_shown(chosen, among):
+        return devices[:count], [Reason(about="devices", text=f"the first {count} of {len(devices)}")]
     return chosen, [Reason(about="devices", text=f"{names}: the most free memory now")]
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from ..specs.plan import Rule, Strategy
 from . import ddp, single
 from .launch import worker_command
-from .visibility import visible_environment
+from .visibility import can_be_shown, visible_environment
 
 
 class Backend(Protocol):
@@ -40,4 +40,4 @@ def backend(name: str) -> Backend:
     return next(candidate for candidate in BACKENDS if name == candidate.NAME)
 
 
-__all__ = ["BACKENDS", "Backend", "backend", "visible_environment", "worker_command"]
+__all__ = ["BACKENDS", "Backend", "backend", "can_be_shown", "visible_environment", "worker_command"]

@@ -24,6 +24,15 @@ _CUDA_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 """CUDA counts the fastest card first unless told so, and drivers report in bus order."""
 
 
+def can_be_shown(chosen: tuple[Device, ...], among: tuple[Device, ...]) -> bool:
+    """Whether a variable can make a process see just these: each has a name that no other device has."""
+    variable = _VARIABLES.get(chosen[0].vendor or "") if chosen else None
+    if variable is None:
+        return False
+    names = [getattr(device, variable.by) for device in among]
+    return all(names.count(getattr(device, variable.by)) == 1 for device in chosen) and None not in names
+
+
 def visible_environment(chosen: tuple[Device, ...], among: tuple[Device, ...]) -> dict[str, str]:
     """Return the variables that make a process see just the chosen devices.
 
@@ -32,14 +41,11 @@ def visible_environment(chosen: tuple[Device, ...], among: tuple[Device, ...]) -
         among: Every device of that kind that a process sees without them.
 
     Returns:
-        No choice of devices when all are chosen, when the vendor has no variable that is known to us, or
-        when a device cannot be named.
+        No choice of devices when all are chosen, or when they cannot be shown alone.
     """
-    if not chosen:
-        return {}
-    variable = _VARIABLES.get(chosen[0].vendor or "")
-    order = _CUDA_ORDER if chosen[0].vendor == "nvidia" else {}
-    names = [getattr(device, variable.by) for device in chosen] if variable else []
-    if variable is None or len(chosen) == len(among) or None in names:
-        return dict(order)
-    return {variable.name: ",".join(str(name) for name in names), **order}
+    vendor = chosen[0].vendor or "" if chosen else ""
+    order = dict(_CUDA_ORDER) if vendor == "nvidia" else {}
+    if len(chosen) == len(among) or not can_be_shown(chosen, among):
+        return order
+    variable = _VARIABLES[vendor]
+    return {variable.name: ",".join(str(getattr(device, variable.by)) for device in chosen), **order}

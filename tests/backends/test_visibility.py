@@ -36,6 +36,14 @@ def test_some_devices_are_named_as_their_runtime_takes_them(
     assert visible_environment((cards[1], cards[3]), cards) == expected
 
 
+def test_slices_that_share_a_name_are_not_chosen_by_it() -> None:
+    slices = tuple(
+        Device(kind="cuda", vendor="amd", index=i, uuid="GPU-1", partition="CPX", name="MI300X")
+        for i in range(2)
+    )
+    assert visible_environment(slices[:1], slices) == {}
+
+
 def test_a_card_without_a_name_is_not_guessed() -> None:
     nameless = Device(kind="cuda", vendor="nvidia", index=0, name="card")
     assert visible_environment((nameless,), (nameless, *box("nvidia"))) == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

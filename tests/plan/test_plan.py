@@ -159,3 +159,12 @@ def test_fewer_ranks_than_cards_take_those_with_the_most_free_memory() -> None:
     one = recommend(job(plan={"backend": "single"}), None, machine)
     assert one.environment["CUDA_VISIBLE_DEVICES"] == "GPU-3"
     assert recommend(job(), None, machine).device_indices == (0, 1, 2, 3)
+
+
+def test_devices_that_cannot_be_shown_alone_are_taken_in_order() -> None:
+    cards = tuple(
+        Device(kind="xpu", vendor="intel", index=i, name="Max 1550", free_bytes=i) for i in range(3)
+    )
+    plan = recommend(job(plan={"backend": "single"}), None, Machine(host=HOST, devices=cards))
+    assert (plan.device_indices, plan.environment) == ((0,), {})
+    assert about(plan, "devices") == "the first 1 of 3"
