@@ -9,9 +9,8 @@ beside them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..specs.adapter import ALL_LINEAR, Adapter
 from ..specs.model import FusedParameter, LinearShape, ModelSpec, OtherModule, ParameterCount
-
-ALL_LINEAR = "all-linear"
 
 _MIXTRAL = {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"}
 _QWEN2_MOE = {
@@ -43,23 +42,6 @@ NO_LORA = {
     "out_proj": frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}),
 }
 """Layers that PEFT refuses to adapt, by model type (peft/tuners/tuners_utils.py)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Adapter:
-    """What is trained beside or instead of the model's own weights."""
-
-    kind: str = "lora"
-    """``lora`` (rsLoRA and PiSSA count the same) or ``oft``."""
-    rank: int = 16
-    targets: tuple[str, ...] = (ALL_LINEAR,)
-    """Ends of names, or ``all-linear``."""
-    target_parameters: tuple[str, ...] = ()
-    """Ends of names of tensors that are no layers, such as ``mlp.experts.gate_up_proj``."""
-    use_dora: bool = False
-    oft_block_size: int = 32
-    modules_to_save: tuple[str, ...] = ()
-    """Ends of names of modules that are trained whole, in a copy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,1 @@
+"""How near the estimate comes to published measurements, beside other estimators on the same rows."""

@@ -1,0 +1,1 @@
+"""Peaks that were measured on this machine, to correct later estimates."""
