@@ -1,0 +1,213 @@
+"""What our trainer makes of a job: number formats, attention, loss head, reference model. Pure.
+
+``Recipe`` holds what somebody chose; ``recipe_workload`` adds what follows from it with these versions of
+the libraries. A saved job and its strategy are one recipe (``workload_of``), options of a command another.
+"""
+
+from dataclasses import dataclass, field
+
+from ..specs.adapter import ALL_LINEAR, Adapter
+from ..specs.job import Job
+from ..specs.model import ModelSpec
+from ..specs.plan import Precision, Strategy
+from ..specs.workload import (
+    AttentionKind,
+    Checkpointing,
+    DType,
+    LossHead,
+    Method,
+    Quantization,
+    Sharding,
+    Stack,
+    Stage,
+    Workload,
+)
+
+COMPUTE: dict[Precision, DType] = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
+"""Format of matrix products, by ``mixed_precision``."""
+PREFERENCE: frozenset[Stage] = frozenset({"rm", "dpo", "kto", "orpo", "simpo"})
+"""Stages whose examples differ in length within a batch of one, so that there is always padding."""
+REFERENCE: frozenset[Stage] = frozenset({"dpo", "kto", "rloo"})
+"""Stages that compare with the model as it was. trl 1.16: GRPOConfig.beta is 0, RLOOConfig.beta 0.05."""
+SAMPLING: frozenset[Stage] = frozenset({"grpo", "rloo"})
+FULL_LOGITS: frozenset[Stage] = frozenset({"orpo", "simpo"})
+"""Trainers that hold all logits: trl/experimental/orpo and cpo of 1.16."""
+EAGER_ONLY = frozenset({"gemma2", "gpt_oss", "deepseek_v4"})
+"""Models for which transformers 5.23 has no sdpa (``_supports_sdpa = False``)."""
+FUSED_HEAD_SINCE = (1, 16)
+"""First version of trl of which we know that it never builds the logits (``add_fused_lm_head``)."""
+MOST_DIGITS = 5
+"""Of a version's number; what is longer is none."""
+KBIT = frozenset({"nf4", "fp4", "int8"})
+"""What bitsandbytes packs; trl 1.16 makes adapters on it bfloat16 (sft_trainer.py, l. 908)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What is chosen of a training step."""
+
+    sequence_tokens: int
+    micro_batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    stage: Stage = "sft"
+    method: Method = "lora"
+    adapter: Adapter | None = None
+    """Of ``lora``."""
+    num_trainable_layers: int | None = None
+    """Of ``freeze``."""
+    quantization: Quantization | None = None
+    precision: Precision = "bf16"
+    """``mixed_precision`` of the trainer."""
+    optimizer: str = "adamw_torch"
+    clips_gradients: bool = True
+    checkpointing: Checkpointing = "full"
+    attention: AttentionKind | None = None
+    """``None``: what transformers takes for the model and its batches."""
+    packing: bool = False
+    sharding: Sharding = field(default_factory=Sharding)
+    device_kind: str = "cuda"
+    device_name: str | None = None
+
+
+def workload_of(
+    job: Job,
+    model: ModelSpec,
+    strategy: Strategy,
+    *,
+    stack: Stack | None = None,
+    device_name: str | None = None,
+) -> Workload:
+    """Return one optimizer step of a rank of a job.
+
+    Args:
+        job: What the user wants.
+        model: Its shape.
+        strategy: How the machine does it.
+        stack: Versions of the libraries; ``None``: those that ftwiz is tested with.
+        device_name: Name of the accelerator, when there is one.
+    """
+    recipe = Recipe(
+        sequence_tokens=job.train.max_length,
+        micro_batch_size=strategy.micro_batch_size,
+        gradient_accumulation_steps=strategy.gradient_accumulation_steps,
+        stage=job.stage,
+        method=job.method.kind,
+        adapter=_adapter(job),
+        precision=strategy.mixed_precision,
+        optimizer=job.train.optim,
+        clips_gradients=job.train.max_grad_norm > 0,
+        checkpointing="full" if strategy.gradient_checkpointing else "none",
+        packing=job.train.packing,
+        sharding=sharding_of(strategy),
+        device_kind=strategy.device_kind,
+        device_name=device_name,
+    )
+    return recipe_workload(recipe, model, stack=stack)
+
+
+def recipe_workload(recipe: Recipe, model: ModelSpec, *, stack: Stack | None = None) -> Workload:
+    """Return the workload of a recipe: what is chosen, and what follows from it."""
+    stack = stack or Stack()
+    weights, trainable, autocast = number_formats(recipe)
+    return Workload(
+        model=model,
+        sequence_tokens=recipe.sequence_tokens,
+        micro_batch_size=recipe.micro_batch_size,
+        stage=recipe.stage,
+        method=recipe.method,
+        adapter=recipe.adapter if recipe.method == "lora" else None,
+        num_trainable_layers=recipe.num_trainable_layers if recipe.method == "freeze" else None,
+        quantization=recipe.quantization,
+        weights=weights,
+        trainable=trainable,
+        autocast=autocast,
+        upcast_frozen=_upcasts_frozen(recipe),
+        optimizer=recipe.optimizer,
+        clips_gradients=recipe.clips_gradients,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        checkpointing=recipe.checkpointing,
+        attention=recipe.attention or usual_attention(recipe, model),
+        packing=recipe.packing,
+        loss=_loss_head(recipe, stack),
+        reference_model=recipe.method != "lora" and recipe.stage in REFERENCE,
+        sharding=recipe.sharding,
+        stack=stack,
+        device_kind=recipe.device_kind,
+        device_name=recipe.device_name,
+    )
+
+
+def number_formats(recipe: Recipe) -> tuple[DType, DType, DType | None]:
+    """Return the formats of loaded weights, of what is trained, and of matrix products where it differs.
+
+    Sources: engine/stages/trainfile.py (weights_dtype); peft 0.21.2, cast_adapter_dtype (adapters are
+    float32); trl 1.16, sft_trainer.py l. 908 (bfloat16 on bitsandbytes); accelerate 1.15, accelerator.py
+    l. 564 to 606 (autocast with every engine but DeepSpeed, which turns the whole module to its format).
+    """
+    compute = COMPUTE[recipe.precision]
+    if recipe.sharding.backend == "zero":
+        return compute, compute, None
+    if recipe.method != "lora":
+        return "fp32", "fp32", None if compute == "fp32" else compute
+    is_kbit = recipe.quantization is not None and recipe.quantization.kind in KBIT
+    return compute, "bf16" if is_kbit else "fp32", None if compute == "fp32" else compute
+
+
+def usual_attention(recipe: Recipe, model: ModelSpec) -> AttentionKind:
+    """Return how transformers 5.23 computes attention when nothing is asked for.
+
+    Its sdpa needs no mask tensor while no token is masked (masking_utils.py, _ignore_causal_mask_sdpa). A
+    batch of several sequences is padded, a packed one keeps its examples apart, and a window is a mask.
+    """
+    if model.model_type in EAGER_ONLY:
+        return "eager"
+    window = model.sliding_window_tokens
+    is_windowed = window is not None and recipe.sequence_tokens >= window
+    is_padded = recipe.micro_batch_size > 1 or recipe.stage in PREFERENCE | SAMPLING
+    return "sdpa-mask" if recipe.packing or is_padded or is_windowed else "sdpa"
+
+
+def sharding_of(strategy: Strategy) -> Sharding:
+    """Return how a strategy spreads the state of training."""
+    return Sharding(
+        backend=strategy.backend, num_ranks=strategy.num_processes, ranks_per_node=strategy.num_processes
+    )
+
+
+def master_format(precision: Precision) -> DType | None:
+    """Return the format of DeepSpeed's second copy of trained weights: float32 beside 16-bit ones."""
+    return None if precision == "no" else "fp32"
+
+
+def _adapter(job: Job) -> Adapter | None:
+    method = job.method
+    if method.kind != "lora":
+        return None
+    targets = method.target_modules
+    return Adapter(
+        rank=method.r,
+        targets=(ALL_LINEAR,) if targets == ALL_LINEAR else tuple(targets),
+        dropout=method.lora_dropout,
+    )
+
+
+def _upcasts_frozen(recipe: Recipe) -> bool:
+    """The trainers of ORPO and SimPO still call peft's prepare_model_for_kbit_training; the others do not."""
+    is_kbit = recipe.quantization is not None and recipe.quantization.kind in KBIT
+    return is_kbit and recipe.stage in FULL_LOGITS
+
+
+def _loss_head(recipe: Recipe, stack: Stack) -> LossHead:
+    """With autocast, accelerate makes every output of the model float32, also its logits."""
+    has_tiles = stack.trl is not None and version(stack.trl) >= FUSED_HEAD_SINCE
+    if has_tiles and recipe.stage not in FULL_LOGITS | {"rm"}:
+        return "fused-tiles"
+    has_autocast = recipe.precision != "no" and recipe.sharding.backend != "zero"
+    return "logits-fp32" if has_autocast else "logits"
+
+
+def version(text: str) -> tuple[int, int]:
+    """Return major and minor number of a version; 0 for what is no number."""
+    parts = [*text.split("."), "0", "0"][:2]
+    major, minor = (int(part) if part.isdecimal() and len(part) <= MOST_DIGITS else 0 for part in parts)
+    return major, minor
