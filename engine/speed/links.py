@@ -16,7 +16,7 @@ PCIE_BYTES = {3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
 PCIE_OF = ((r"sm_(6|7)", 3), (r"sm_8", 4), (r"sm_(9|10|12)", 5), (r"gfx9", 4), (r"Ascend", 4))
 """Generation of a card whose driver does not say it."""
 OTHER_LINK_BYTES = {"xgmi": 64e9, "hccs": 28e9, "mxlink": 32e9, "xelink": 26e9}
-"""Per link and direction, by their makers: Infinity Fabric of MI300X, HCCS of Ascend 910B (196 GB/s over 7)."""
+"""Per link and direction, by their makers: AMD Infinity Fabric of MI300X, HCCS of Ascend 910B."""
 COLLECTIVE_SHARE = {"nvlink": 0.75, "xgmi": 0.6, "hccs": 0.6, "mxlink": 0.6, "xelink": 0.6, "pcie": 0.5}
 """What NCCL-like collectives get of a link's rate. nvlink: nccl-tests on DGX A100 reports bus bandwidths of
 230 of 300 GB/s; pcie without peer access passes through host memory twice."""
