@@ -7,9 +7,9 @@ beside them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..specs.adapter import ALL_LINEAR, Adapter
+from ..specs.adapter import ALL_LINEAR, PEFT_DEFAULT, Adapter
 from ..specs.model import FusedParameter, LinearShape, ModelSpec, OtherModule, ParameterCount
 
 _MIXTRAL = {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"}
@@ -37,6 +37,20 @@ RENAMED = {
     ),
 }
 """Model type -> old name of a layer -> parameter that it became (peft, transformers_weight_conversion.py)."""
+
+DEFAULT_TARGETS = {
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "gpt_neo", "gptj"), ("q_proj", "v_proj")),
+    **dict.fromkeys(
+        ("llama", "llama4", "mistral", "opt", "qwen2", "qwen3", "stablelm"), ("q_proj", "v_proj")
+    ),
+    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
+    **dict.fromkeys(("bloom", "gpt_neox", "chatglm", "falcon"), ("query_key_value",)),
+    "codegen": ("qkv_proj",),
+    "mpt": ("Wqkv",),
+    "nemotron_h": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "phi": ("q_proj", "v_proj", "fc1", "fc2"),
+}
+"""Model type -> layers that LoRA takes when none are named (peft 0.21.2, utils/constants.py)."""
 
 NO_LORA = {
     "out_proj": frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}),
@@ -91,6 +105,8 @@ def num_trainable(spec: ModelSpec, adapter: Adapter) -> Trainable:
 
 
 def _count(model_type: str, count: ParameterCount, adapter: Adapter) -> Trainable:
+    if adapter.targets == (PEFT_DEFAULT,):
+        adapter = _with_default_targets(model_type, adapter)
     aim = _aim(model_type, count, adapter)
     linears = [shape for shape in count.linears if _is_hit(shape, aim)]
     fused = [
@@ -111,6 +127,13 @@ def _count(model_type: str, count: ParameterCount, adapter: Adapter) -> Trainabl
         num_saved=sum(_saved(count, name) for name in adapter.modules_to_save),
         layers=_merged(trained),
     )
+
+
+def _with_default_targets(model_type: str, adapter: Adapter) -> Adapter:
+    # PEFT's translation of the names of fused experts drops the defaults that its table has for them.
+    if model_type in RENAMED or model_type not in DEFAULT_TARGETS:
+        raise _Refused(f"PEFT has no default targets for {model_type}: name them, or take all-linear")
+    return replace(adapter, targets=DEFAULT_TARGETS[model_type])
 
 
 def _merged(trained: Sequence[tuple[str, int, int]]) -> tuple[tuple[str, int], ...]:

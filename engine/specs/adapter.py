@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 ALL_LINEAR = "all-linear"
+PEFT_DEFAULT = "peft-default"
+"""No targets are named: PEFT takes those of its table for the model type."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,7 +15,7 @@ class Adapter:
     """``lora`` (rsLoRA and PiSSA count the same) or ``oft``."""
     rank: int = 16
     targets: tuple[str, ...] = (ALL_LINEAR,)
-    """Ends of names, or ``all-linear``."""
+    """Ends of names, or ``all-linear``, or ``peft-default``."""
     target_parameters: tuple[str, ...] = ()
     """Ends of names of tensors that are no layers, such as ``mlp.experts.gate_up_proj``."""
     use_dora: bool = False
