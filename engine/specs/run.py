@@ -1,6 +1,7 @@
 """A run as its folder tells it: state, processes, attempts and, after a failure, the diagnosis."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -58,6 +59,8 @@ class Attempt:
     exit_code: int | None = None
     """Exit status of the launcher; negative is a signal."""
     launcher: ProcessIdentity | None = None
+    log_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Size of every log file when the attempt began: what stands before is of an earlier one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

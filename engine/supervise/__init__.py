@@ -1,5 +1,6 @@
 """Starts, watches, stops, resumes and diagnoses runs; owns every process of a run."""
 
+from .adopt import tend
 from .doors import (
     exit_code,
     leftovers,
@@ -20,4 +21,5 @@ __all__ = [
     "start",
     "status",
     "supervise_here",
+    "tend",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import ExitCode, FtwizError, Refused
 from ..job import load_job
-from ..rundir import RunFolder
+from ..rundir import RUNS_ENV, RunFolder
 from . import process
 from .launch import read_launch
 from .loop import Supervisor
@@ -28,6 +28,8 @@ def main() -> int:
     if arguments.end_with is not None and not process.end_with_parent(arguments.end_with, signal.SIGTERM):
         return ExitCode.TERMINATED
     run = RunFolder(arguments.run.resolve())
+    if home := os.environ.get(RUNS_ENV):  # it means a folder of where we were started
+        os.environ[RUNS_ENV] = str(Path(home).absolute())
     try:
         os.chdir(run.path)  # keep no hold on the folder, or the disk, that the user happened to be in
         lock = _lock(run)
@@ -41,7 +43,7 @@ def main() -> int:
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         return ExitCode.REFUSED
-    supervisor.work()
+    supervisor.adopt() if arguments.adopt else supervisor.work()
     os.close(lock)
     return ExitCode.OK
 
@@ -50,6 +52,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ftwiz.engine.supervise", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--resume-from", metavar="NAME", help="checkpoint folder to go on from")
+    parser.add_argument("--adopt", action="store_true", help="take over a run whose supervisor is gone")
     parser.add_argument(
         "--end-with", type=int, metavar="PID", help="save and stop when this one, our parent, dies"
     )

@@ -48,8 +48,8 @@ def start(run: RunFolder, *, resume_from: str | None = None, foreground: bool = 
     arguments = ["-P", "-m", "ftwiz.engine.supervise", str(run.path)]
     arguments += ["--resume-from", resume_from] if resume_from else []
     arguments += ["--end-with", str(os.getpid())] if foreground else []
-    pid = _spawn_supervisor(run, arguments)
-    _wait_for_handshake(run, pid, told_before)
+    pid = spawn_supervisor(run, arguments)
+    wait_for_handshake(run, pid, told_before)
 
 
 def supervise_here(run: RunFolder, *, resume_from: str | None = None) -> RunRecord:
@@ -227,10 +227,13 @@ def _size(run: RunFolder) -> int:
         raise BadInput(f"{run.supervisor_log}: cannot be read: {error.strerror}") from error
 
 
-def _spawn_supervisor(run: RunFolder, arguments: list[str]) -> int:
-    """Start the process with default signals, in its own session, in the run folder.
+def spawn_supervisor(run: RunFolder, arguments: list[str]) -> int:
+    """Start the process with default signals, in a session of its own, and return its pid.
 
     Not by subprocess: nobody waits for it, and it outlives us.
+
+    Raises:
+        Refused: It cannot be started.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     handled = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
@@ -252,7 +255,17 @@ def _spawn_supervisor(run: RunFolder, arguments: list[str]) -> int:
         raise Refused(f"the supervisor cannot be started: {error.strerror}") from error
 
 
-def _wait_for_handshake(run: RunFolder, pid: int, told_before: int) -> None:
+def wait_for_handshake(run: RunFolder, pid: int, told_before: int) -> None:
+    """Wait until a new supervisor stands in the record.
+
+    Args:
+        run: Its run.
+        pid: Its process.
+        told_before: Size of its log before it was started.
+
+    Raises:
+        Refused: It ended, with its last words, or has not answered in time.
+    """
     deadline = time.monotonic() + HANDSHAKE_SECONDS
     while time.monotonic() < deadline:
         record = run.read_record()

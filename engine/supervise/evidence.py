@@ -63,14 +63,16 @@ class Evidence:
 class LogMarks:
     """Remembers how long the logs were when an attempt began: what stands before is of an earlier one."""
 
-    def __init__(self, run: RunFolder) -> None:
-        self._folder = run.log_folder
-        self._sizes = {path.name: path.stat().st_size for path in self._folder.glob("*.log")}
+    def __init__(self, run: RunFolder, sizes: Mapping[str, int] | None = None) -> None:
+        """Look at the logs now, or take what the attempt's first supervisor saw."""
+        if sizes is None:
+            sizes = {path.name: path.stat().st_size for path in run.log_folder.glob("*.log")}
+        self.sizes = sizes
 
     def new_text(self, path: Path) -> str:
         """Return the end of what a log got since."""
         with contextlib.suppress(OSError), path.open("rb") as file:
-            start = self._sizes.get(path.name, 0)
+            start = self.sizes.get(path.name, 0)
             end = file.seek(0, 2)
             file.seek(max(start if end >= start else 0, end - TAIL_BYTES))
             return file.read(TAIL_BYTES).decode(errors="replace")

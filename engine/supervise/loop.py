@@ -18,12 +18,14 @@ from types import FrameType
 from .. import hardware
 from ..rundir import RunFolder
 from ..specs.events import AlertEvent, Event, StateEvent
+from ..specs.machine import Machine
 from ..specs.run import Attempt, Diagnosis, RunRecord, RunState
 from ..telemetry import EventLog
 from . import policy, process
 from .diagnose import UNKNOWN, diagnose
 from .evidence import LogMarks, gather, newest_checkpoint, oom_kills
 from .launch import Launch, environment, marker_of, spawn
+from .measured import remember
 from .sampler import Sampler
 from .watch import Watch
 
@@ -70,16 +72,46 @@ class Supervisor:
         self._oom_kills = oom_kills()
         machine = hardware.detect()
         if self._start_launcher(machine.host.num_cpus or 1):
-            sampler = Sampler(self._run, machine)
-            sampler.start()
-            while not policy.is_over(self._watch.facts()):
-                self._wait()
-                self._watch.look(being_ended=self._terminated)
-                self._move()
-                self._end_by_force()
-            sampler.stop()
+            self._follow(machine)
         self._finish()
         return self._record
+
+    def adopt(self) -> RunRecord:
+        """Take over an attempt whose supervisor is gone, follow it to its end and return the final record.
+
+        The launcher is nobody's child by now, so its exit status is lost; rank 0's last event and the exit
+        records of the ranks say how the run ended.
+        """
+        self._handle_signals()
+        process.become_subreaper()
+        before, attempt = self._record.supervisor, self._record.attempts[-1]
+        self._events = EventLog(self._run.events_file)
+        self._watch = Watch(
+            run=self._run,
+            grace_seconds=self._grace_seconds,
+            marker=self._marker,
+            since=attempt.started_at,
+            launcher=attempt.launcher,
+        )
+        self._marks = LogMarks(self._run, attempt.log_bytes)
+        self._oom_kills = oom_kills()
+        self._record = replace(self._record, supervisor=process.identify(os.getpid()))
+        who = f"pid {before.pid}" if before else "nobody"
+        self._enter(self._record.state, f"taken over: its supervisor ({who}) was gone")
+        self._follow(hardware.detect())
+        self._finish()
+        return self._record
+
+    def _follow(self, machine: Machine) -> None:
+        """Sample, watch and move until nothing of the attempt is left."""
+        sampler = Sampler(self._run, machine)
+        sampler.start()
+        while not policy.is_over(self._watch.facts()):
+            self._wait()
+            self._watch.look(being_ended=self._terminated)
+            self._move()
+            self._end_by_force()
+        sampler.stop()
 
     def _start_launcher(self, num_cpus: int) -> bool:
         """Start the ranks and write the record that tells ``start`` that we are here."""
@@ -92,7 +124,12 @@ class Supervisor:
             grace_seconds=self._grace_seconds,
         )
         number = len(self._record.attempts) + 1
-        attempt = Attempt(number=number, started_at=time.time(), resumed_from=self._resume_from)
+        attempt = Attempt(
+            number=number,
+            started_at=time.time(),
+            resumed_from=self._resume_from,
+            log_bytes=self._marks.sizes,
+        )
         self._record = replace(
             self._record,
             host=socket.gethostname(),
@@ -128,9 +165,15 @@ class Supervisor:
             process.reap_orphans()
 
     def _take_launcher_exit(self) -> None:
-        assert self._popen is not None
-        code = self._popen.poll()
-        if code is not None and self._watch.launcher_exited_at is None:
+        if self._watch.launcher_exited_at is not None:
+            return
+        if self._popen is None:  # adopted: not our child
+            launcher = self._watch.launcher
+            is_gone, code = launcher is None or not process.alive(launcher), None
+        else:
+            code = self._popen.poll()
+            is_gone = code is not None
+        if is_gone:
             self._watch.launcher_exited_at = time.monotonic()
             self._watch.launcher_code = code
             self._change_attempt(exit_code=code)
@@ -188,6 +231,8 @@ class Supervisor:
             self._append(
                 AlertEvent(t=time.time(), level="error", code=diagnosis.cause, message=diagnosis.message)
             )
+        if complaint := remember(self._run, replace(self._record, state=state)):
+            _say(complaint)
         self._enter(state, reason)
         deadline = time.monotonic() + LAST_WRITE_SECONDS
         while not self._record_is_written and time.monotonic() < deadline:

@@ -159,7 +159,7 @@ def _verdict_of_end(end: EndEvent) -> tuple[RunState, str]:
 def describe_exit(code: int | None) -> str:
     """Return an exit status in words: ``exited with code 1``, ``was killed by signal 9 (SIGKILL)``."""
     if code is None:
-        return "did not exit"
+        return "left no exit status"
     if code >= 0:
         return f"exited with code {code}"
     return f"was killed by signal {-code} ({signal_name(-code)})"

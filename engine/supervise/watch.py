@@ -23,6 +23,8 @@ class Watch:
     run: RunFolder
     grace_seconds: float
     marker: str
+    since: float | None = None
+    """Unix time at which the attempt began, for one that is taken over in its course."""
     launcher: ProcessIdentity | None = None
     launcher_exited_at: float | None = None
     launcher_code: int | None = None
@@ -45,8 +47,10 @@ class Watch:
     def __post_init__(self) -> None:
         """Pass over what earlier attempts wrote."""
         self._follower = EventFollower(self.run.events_file)
-        while self._follower.poll() or self._follower.behind:
-            pass
+        while (events := self._follower.poll()) or self._follower.behind:
+            for event in events:
+                if self.since is not None and event.t >= self.since:
+                    self._take(event)
 
     def facts(self) -> Facts:
         """Return what is known now."""

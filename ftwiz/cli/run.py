@@ -82,10 +82,11 @@ def resume(run: str | None, **follow: bool) -> int:
     from ..engine.checkpoints import look
     from ..engine.prepare import check_stack
     from ..engine.rundir import find, runs_root
-    from ..engine.supervise import refuse_to_resume
+    from ..engine.supervise import refuse_to_resume, tend
 
     how = Follow(**follow)
     folder = find(runs_root(os.environ), run)
+    tend(folder)
     refuse_to_resume(folder)
     check_stack()
     found = look(folder.checkpoints)

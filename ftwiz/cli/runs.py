@@ -80,7 +80,7 @@ def logs(run: str | None, *, following: bool, rank: int, launcher: bool, lines: 
 def stop(run: str | None, *, now: bool, wait: bool) -> int:
     """Save a checkpoint and stop a run; the one that is alive when none is named."""
     folder = find(runs_root(os.environ), run) if run else _only_living(runs_root(os.environ))
-    record = supervise.status(folder)
+    record = supervise.tend(folder)
     if record.state.is_over and record.state is not RunState.LOST:
         say([f"{folder.id} is over already: {record.reason or record.state}"])
         return ExitCode.OK
@@ -107,7 +107,7 @@ def _lines(log: Follower, run: RunFolder, *, following: bool, newest: int) -> It
     first = log.poll()
     yield from first[len(first) - newest :] if newest < len(first) else first
     while following:
-        over = supervise.status(run).state.is_over
+        over = supervise.tend(run).state.is_over
         yield from log.poll()
         if over and not log.behind:
             return
@@ -140,7 +140,7 @@ def _only_living(root: Path) -> RunFolder:
 
 def _lives(run: RunFolder) -> bool:
     with contextlib.suppress(FtwizError):
-        record = supervise.status(run)
+        record = supervise.tend(run)
         return record.state is not RunState.CREATED and not record.state.is_over
     return False
 
@@ -160,7 +160,7 @@ def _wait(run: RunFolder) -> None:
 
 def _listed(run: RunFolder) -> Listed:
     try:
-        record = supervise.status(run)
+        record = supervise.tend(run)
     except FtwizError:
         return Listed(run=run, record=None, step=None, devices=None)
     return Listed(run=run, record=record, step=_last_step(run), devices=_devices(run))

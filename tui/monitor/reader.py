@@ -27,7 +27,8 @@ class Reader:
 
     Args:
         run: The run folder.
-        status: How to learn the run's record; the supervisor's own way when absent.
+        status: How to learn the run's record; the supervisor's own way when absent, which gives a run whose
+            supervisor was killed a new one (not with ``readonly``).
         clock: Unix time.
         readonly: Whether the viewer may not stop the run; only passed on.
     """
@@ -43,7 +44,7 @@ class Reader:
         if status is None:
             from ...engine import supervise  # noqa: PLC0415 - psutil; a viewer given a record needs none
 
-            status = supervise.status
+            status = supervise.status if readonly else supervise.tend
         self._run = run
         self._status = status
         self._clock = clock
