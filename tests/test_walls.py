@@ -73,8 +73,8 @@ def _rooms(parent: str) -> list[str]:
     return sorted({f"{parent}.{path.stem}" for path in found if path.stem != "__init__"})
 
 
-ENGINE_ROOMS = [room for room in _rooms("engine") if room != "engine.worker"]
-"""All but the one where torch is at home."""
+ENGINE_ROOMS = [room for room in _rooms("engine") if room not in {"engine.worker", "engine.trace"}]
+"""All but those where torch is at home."""
 SCREEN_ROOMS = _rooms("tui")
 
 

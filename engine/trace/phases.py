@@ -1,0 +1,82 @@
+"""Tells the tracer where in a training step it is, by hooks on the model's layers."""
+
+from typing import Any, Literal
+
+from torch import nn
+
+from ..specs.estimate import PhaseName
+from .tracer import StorageTracer
+
+Moment = Literal[
+    "load", "before", "reference", "forward", "head",
+    "backward start", "backward middle", "backward end",
+    "clip", "optimizer",
+]  # fmt: skip
+"""Finer than the phases of an estimate: within each of these the peak grows evenly with the depth.
+
+``before`` is everything that has not yet reached the steady state: the first step, without optimizer
+states, and micro batches before the last."""
+PHASE_OF: dict[str, PhaseName] = {
+    "load": "load",
+    "reference": "reference",
+    "forward": "forward",
+    "head": "head",
+    "backward start": "backward start",
+    "backward middle": "backward end",
+    "backward end": "backward end",
+    "clip": "optimizer",
+    "optimizer": "optimizer",
+}
+
+
+class Phases:
+    """Names the moment that is going on; before the steady state every moment is ``before``."""
+
+    def __init__(self, tracer: StorageTracer) -> None:
+        self._tracer = tracer
+        self.is_steady = False
+        self.is_main = True
+        """Off while a reference model runs through the same hooks."""
+        tracer.phase = "load"
+
+    def enter(self, moment: Moment) -> None:
+        """Say what begins."""
+        self._tracer.phase = moment if self.is_steady or moment == "load" else "before"
+        self._tracer.group = (
+            "logits" if moment == "head" else "optimizer" if moment in _UPDATE else "activations"
+        )
+
+    def watch(self, model: Any, layers: nn.ModuleList) -> None:
+        """Hook a model's layers.
+
+        Args:
+            model: The transformers model, not its peft wrapper.
+            layers: Its layers, in order.
+        """
+        model.base_model.register_forward_hook(self._after_backbone)
+        first = next((number for number, layer in enumerate(layers) if _is_trained(layer)), 0)
+        last = len(layers) - 1
+        for number, layer in enumerate(layers):
+            moment: Moment = "backward middle"
+            if number == last:
+                moment = "backward start"
+            elif number == first:
+                moment = "backward end"
+            layer.register_full_backward_pre_hook(self._entering(moment))
+
+    def _entering(self, moment: Moment) -> Any:
+        def hook(*_: Any) -> None:
+            self.enter(moment)
+
+        return hook
+
+    def _after_backbone(self, *_: Any) -> None:
+        if self.is_main:
+            self.enter("head")
+
+
+_UPDATE = ("clip", "optimizer")
+
+
+def _is_trained(layer: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in layer.parameters())

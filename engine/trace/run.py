@@ -1,0 +1,108 @@
+"""One request of the exact tier: builds, traces at two depths, extrapolates, replays, reports."""
+
+import copy
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ..specs.workload import Workload
+from . import build, extrapolate, layers
+from .allocator import Allocator
+from .extrapolate import Peak
+from .phases import PHASE_OF
+from .step import trace_steps
+from .tracer import Trace
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
+
+
+def answer(workload: Workload, config: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
+    """Return what a training step takes, as plain values.
+
+    Args:
+        workload: What is trained how.
+        config: The contents of the model's config.json.
+        whole: Trace every layer instead of extrapolating.
+
+    Raises:
+        BadInput: The configuration is none.
+        Refused: The model cannot be built or adapted.
+    """
+    started = time.perf_counter()
+    model = build.on_meta(workload, config)
+    num_layers = layers.text_config(model).num_hidden_layers
+    depths = None if whole else layers.depths(model)
+    built = time.perf_counter()
+    if depths is None:
+        only = trace_steps(build.prepare(model, workload), workload)
+        found, reserved = extrapolate.peaks(only), _extra_reserved(only, workload)
+        traced = [num_layers]
+    else:
+        shallow, deep = _two(model, workload, depths)
+        found = extrapolate.at_full_depth(extrapolate.peaks(shallow), extrapolate.peaks(deep), depths.missing)
+        few, many = _extra_reserved(shallow, workload), _extra_reserved(deep, workload)
+        reserved = max(many, round(few + (many - few) * depths.missing))
+        traced = [len(depths.shallow), len(depths.deep)]
+    return {
+        **_report(found, reserved),
+        "layers": num_layers,
+        "traced_layers": traced,
+        "seconds": {"build": round(built - started, 3), "trace": round(time.perf_counter() - built, 3)},
+        "versions": _versions(),
+        "notes": [],
+    }
+
+
+def _two(model: Any, workload: Workload, depths: layers.Depths) -> tuple[Trace, Trace]:
+    if workload.method == "freeze":  # the last layers are counted from the end
+        model = build.prepare(model, workload)
+    layers.cut(model, depths.deep)
+    small = copy.deepcopy(model)
+    layers.cut(small, tuple(depths.deep.index(number) for number in depths.shallow))
+    prepared = [
+        one if workload.method == "freeze" else build.prepare(one, workload) for one in (small, model)
+    ]
+    return trace_steps(prepared[0], workload), trace_steps(prepared[1], workload)
+
+
+def _extra_reserved(trace: Trace, workload: Workload) -> int:
+    """Bytes that the allocator holds at its peak beyond what tensors hold at theirs."""
+    allocator = Allocator(expandable=workload.expandable_segments)
+    allocator.replay(trace.events)
+    held = peak = 0
+    for event in trace.events:
+        held += event.num_bytes
+        peak = max(peak, held)
+    return allocator.peak_reserved - peak
+
+
+def _report(found: Mapping[str, Peak], extra: int) -> dict[str, Any]:
+    phases: dict[str, Peak] = {}
+    for moment, peak in found.items():
+        phase = PHASE_OF.get(moment)
+        if phase is not None and (phase not in phases or peak.total > phases[phase].total):
+            phases[phase] = peak
+    top = max(peak.total for peak in found.values())
+    return {
+        "phases": {
+            phase: {
+                "bytes": round(peak.total),
+                "groups": {group: round(value) for group, value in peak.groups.items() if round(value)},
+                "biggest": [list(line) for line in peak.biggest],
+            }
+            for phase, peak in phases.items()
+        },
+        "allocated_bytes": round(top),
+        "reserved_bytes": round(top) + extra,
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found

@@ -1,0 +1,170 @@
+"""Runs training steps of a workload on fake tensors and returns what the tracer saw."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..specs.workload import Workload
+from . import build, heads, optimizers
+from .layers import blocks
+from .phases import Phases
+from .tracer import StorageTracer, Trace
+
+_WORDS = 1000
+"""Token ids below this are in every vocabulary that matters; their values change nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """A model on fake tensors with everything that a step needs."""
+
+    workload: Workload
+    model: Any
+    """As it is called: wrapped by peft when adapters are trained."""
+    bare: Any
+    """The transformers model inside."""
+    trained: list[nn.Parameter]
+    tracer: StorageTracer
+    phases: Phases
+    loss_of: heads.LossOf
+
+
+def trace_steps(model: Any, workload: Workload) -> Trace:
+    """Trace two optimizer steps of a prepared model on meta; the second is the steady state.
+
+    Args:
+        model: What ``build.prepare`` returned, its layers cut or not.
+        workload: What is trained how.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), _as_on_a_gpu():
+        bench = _bench(model, workload)
+        with bench.tracer:
+            optimizer = (
+                None if workload.optimizer_in_backward else optimizers.make(workload.optimizer, bench.trained)
+            )
+            if optimizer is None:
+                _step_in_backward(bench)
+            for is_steady in (False, True):
+                _optimizer_step(bench, optimizer, is_steady=is_steady)
+    return bench.tracer.trace
+
+
+def _bench(model: Any, workload: Workload) -> Bench:
+    build.as_fake(model, workload)
+    bare = model.get_base_model() if workload.method == "lora" else model
+    model.train()
+    if workload.checkpointing == "full":
+        bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if workload.method == "lora":
+            bare.enable_input_require_grads()
+    loss_of = heads.install(bare, workload.loss)
+    tracer = StorageTracer()
+    phases = Phases(tracer)
+    phases.watch(bare, blocks(bare))
+    for name, parameter in model.named_parameters():
+        tracer.track(parameter, "weights", name)
+    for name, buffer in model.named_buffers():
+        tracer.track(buffer, "weights", name)
+    tracer.mark("loaded")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.register_post_accumulate_grad_hook(lambda p: tracer.regroup(p.grad, "gradients"))
+    return Bench(
+        workload=workload,
+        model=model,
+        bare=bare,
+        trained=trained,
+        tracer=tracer,
+        phases=phases,
+        loss_of=loss_of,
+    )
+
+
+def _optimizer_step(bench: Bench, optimizer: Any, *, is_steady: bool) -> None:
+    num_micro = min(bench.workload.gradient_accumulation_steps, 2) if is_steady else 1
+    for number in range(num_micro):
+        bench.phases.is_steady = is_steady and number == num_micro - 1
+        _micro_batch(bench)
+    if optimizer is None:
+        return
+    bench.phases.enter("clip")
+    if bench.workload.clips_gradients:
+        nn.utils.clip_grad_norm_(bench.trained, 1.0, foreach=True)
+    bench.phases.enter("optimizer")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    bench.phases.is_steady = False
+    bench.phases.enter("before")
+
+
+def _micro_batch(bench: Bench) -> None:
+    bench.phases.enter("forward")
+    loss, out = bench.loss_of(_Caller(bench.model, bench.workload), batch(bench.workload))
+    if not bench.workload.keeps_output:
+        del out
+    loss.backward()
+
+
+def batch(workload: Workload) -> heads.Batch:
+    """Return one micro batch of token ids; padded ones carry a mask, packed ones positions."""
+    rows, columns = workload.micro_batch_size, workload.sequence_tokens
+    if workload.packing:
+        rows, columns = 1, rows * columns
+    made = {name: torch.randint(0, _WORDS, (rows, columns)) for name in ("input_ids", "labels")}
+    if workload.packing:
+        made["position_ids"] = torch.zeros(rows, columns, dtype=torch.int64)
+    elif workload.attention == "sdpa-mask":
+        made["attention_mask"] = torch.ones(rows, columns, dtype=torch.int64)
+    return made
+
+
+class _Caller:
+    """Calls a model as accelerate's wrapper does: under autocast, and its output is cast to fp32."""
+
+    def __init__(self, model: Any, workload: Workload) -> None:
+        self._model = model
+        dtype = workload.autocast
+        self._dtype = None if dtype is None or dtype == "fp32" else build.DTYPES[dtype]
+        self._converts = self._dtype is not None and workload.trainer in ("trl", "transformers")
+
+    def __call__(self, **arguments: Any) -> Any:
+        context = nullcontext() if self._dtype is None else torch.autocast("cpu", dtype=self._dtype)
+        with context:
+            out = self._model(**arguments)
+        if not self._converts:
+            return out
+        from accelerate.utils.operations import convert_to_fp32
+
+        return convert_to_fp32(out)
+
+
+def _step_in_backward(bench: Bench) -> None:
+    made = {parameter: optimizers.make(bench.workload.optimizer, [parameter]) for parameter in bench.trained}
+
+    def update(parameter: Tensor) -> None:
+        with bench.tracer.grouped("optimizer"):
+            made[parameter].step()
+        made[parameter].zero_grad(set_to_none=True)
+
+    for parameter in bench.trained:
+        parameter.register_post_accumulate_grad_hook(update)
+
+
+@contextmanager
+def _as_on_a_gpu() -> Iterator[None]:
+    """Answer as on a GPU what libraries ask of torch: peft asks whether autocast is on, and means CUDA's."""
+    real = torch.is_autocast_enabled
+
+    def is_enabled(device_type: str = "cpu") -> bool:
+        return bool(real(device_type))
+
+    torch.is_autocast_enabled = is_enabled
+    try:
+        yield
+    finally:
+        torch.is_autocast_enabled = real

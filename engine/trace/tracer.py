@@ -1,0 +1,167 @@
+"""Watches every storage that torch makes and drops: when, how large, what for.
+
+A dispatch mode sees the results of all operations; weak references tell when a storage dies; FSDP's
+``resize_`` of storages counts as a new one. Works on fake tensors, which have sizes and no data.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from torch import Tensor, UntypedStorage
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+
+BLOCK_BYTES = 512
+"""The CUDA allocator gives multiples of this (torch 2.13, c10/core/AllocatorConfig.h: kMinBlockSize)."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A storage as the trace knows it."""
+
+    op: str
+    shape: tuple[int, ...]
+    dtype: str
+    group: str
+    """Weights, gradients, optimizer, activations, logits or buffers; the last word counts."""
+    num_bytes: int = 0
+    """As the allocator rounds them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One storage made (bytes above 0) or dropped (below 0)."""
+
+    uid: int
+    num_bytes: int
+    phase: str
+
+
+@dataclass(slots=True)
+class Trace:
+    """All events of a run in order, and what the storages are."""
+
+    events: list[Event] = field(default_factory=list)
+    held: dict[int, Held] = field(default_factory=dict)
+    marks: dict[str, int] = field(default_factory=dict)
+    """Name -> number of events before it."""
+
+
+def rounded(num_bytes: int) -> int:
+    """Return what the allocator gives for a request, in bytes."""
+    return -(-num_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def storages(tensor: Tensor) -> list[UntypedStorage]:
+    """Return the storages under a tensor; of a sharded one those of its local part."""
+    if is_traceable_wrapper_subclass(tensor):
+        names, _ = tensor.__tensor_flatten__()
+        return [storage for name in names for storage in storages(getattr(tensor, name))]
+    try:
+        return [tensor.untyped_storage()]
+    except NotImplementedError:  # sparse and other layouts without one
+        return []
+
+
+class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
+    """Records the storages of everything that runs inside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trace = Trace()
+        self.phase = "load"
+        self.group = "activations"
+        self._live: dict[int, tuple[int, weakref.ref[UntypedStorage]]] = {}
+        self._next = 0
+        self._resize: Callable[..., Any] | None = None
+
+    def track(self, tensor: Tensor, group: str, op: str) -> None:
+        """Count a tensor that was there before."""
+        for storage in storages(tensor):
+            self._add(storage, tensor, op, group)
+
+    def regroup(self, tensor: Tensor, group: str) -> None:
+        """Say what a tensor turned out to be for."""
+        for storage in storages(tensor):
+            if entry := self._live.get(id(storage)):
+                self.trace.held[entry[0]].group = group
+
+    def mark(self, name: str) -> None:
+        """Remember this moment."""
+        self.trace.marks[name] = len(self.trace.events)
+
+    @contextmanager
+    def grouped(self, group: str) -> Iterator[None]:
+        """Count what is made inside for a group."""
+        before, self.group = self.group, group
+        try:
+            yield
+        finally:
+            self.group = before
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor):
+            leaves: list[Any] = [out]
+        elif isinstance(out, tuple | list):
+            leaves = tree_leaves(out)
+        else:
+            return out
+        for leaf in leaves:
+            if isinstance(leaf, Tensor):
+                for storage in storages(leaf):
+                    if id(storage) not in self._live:
+                        self._add(storage, leaf, func.__name__, self.group)
+        return out
+
+    def __enter__(self) -> Self:
+        original, tracer = UntypedStorage.resize_, self
+
+        def resize(storage: UntypedStorage, size: int) -> Any:
+            entry = tracer._live.get(id(storage))
+            before = storage.nbytes()
+            result = original(storage, size)
+            if entry is not None and storage.nbytes() != before:
+                tracer._resized(storage, entry[0])
+            return result
+
+        self._resize = original
+        UntypedStorage.resize_ = resize
+        super().__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> Any:
+        UntypedStorage.resize_ = self._resize
+        return super().__exit__(*details)
+
+    def _add(self, storage: UntypedStorage, tensor: Tensor, op: str, group: str) -> None:
+        key = id(storage)
+        if key in self._live:
+            return
+        held = Held(op, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), group)
+        self._begin(storage, held)
+
+    def _begin(self, storage: UntypedStorage, held: Held) -> None:
+        self._next += 1
+        key, uid = id(storage), self._next
+        held.num_bytes = rounded(storage.nbytes())
+        self.trace.held[uid] = held
+        self._live[key] = uid, weakref.ref(storage, lambda _: self._end(key, uid))
+        if held.num_bytes:
+            self.trace.events.append(Event(uid, held.num_bytes, self.phase))
+
+    def _end(self, key: int, uid: int) -> None:
+        entry = self._live.get(key)
+        if entry is None or entry[0] != uid:
+            return
+        del self._live[key]
+        if num_bytes := self.trace.held[uid].num_bytes:
+            self.trace.events.append(Event(uid, -num_bytes, self.phase))
+
+    def _resized(self, storage: UntypedStorage, uid: int) -> None:
+        held = self.trace.held[uid]
+        self._end(id(storage), uid)
+        self._begin(storage, Held(held.op, held.shape, held.dtype, held.group))
