@@ -86,6 +86,17 @@ class _Aim:
     """Gate and up projection are one tensor, and get the rank of both."""
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterTensor:
+    """Equal tensors that an adapter adds."""
+
+    path: str
+    """Of what they adapt."""
+    shape: tuple[int, ...]
+    """As torch keeps them, rows first."""
+    count: int
+
+
 class _Refused(Exception):  # noqa: N818 - PEFT's answer, not our failure
     pass
 
@@ -102,6 +113,51 @@ def num_trainable(spec: ModelSpec, adapter: Adapter) -> Trainable:
         return _count(spec.model_type, count, adapter)
     except _Refused as reason:
         return Trainable(num_adapter=None, refusal=str(reason))
+
+
+def adapter_tensors(spec: ModelSpec, adapter: Adapter) -> tuple[AdapterTensor, ...]:
+    """Return the tensors that ``num_trainable`` counts as the adapter; none where PEFT refuses it.
+
+    Copies of whole modules are not among them.
+    """
+    count = spec.parameters
+    if count is None or num_trainable(spec, adapter).num_adapter is None:
+        return ()
+    if adapter.targets == (PEFT_DEFAULT,):
+        adapter = _with_default_targets(spec.model_type, adapter)
+    aim = _aim(spec.model_type, count, adapter)
+    tensors = [
+        AdapterTensor(shape.path, sides, shape.count)
+        for shape in count.linears
+        if _is_hit(shape, aim)
+        for sides in _sides(shape, adapter)
+    ]
+    if adapter.kind != "lora":
+        return tuple(tensors)
+    for name, number, (num_out, num_in) in _routers(count, aim):
+        tensors += [AdapterTensor(name, sides, number) for sides in _pair(num_out, num_in, adapter.rank)]
+    for part in count.fused:
+        if any(_ends(part.path, name) for name in aim.parameters):
+            num_experts, first, second = part.shape
+            rank = num_experts * _fused_rank(part, adapter, aim)
+            tensors += [AdapterTensor(part.path, sides, part.count) for sides in _pair(first, second, rank)]
+    return tuple(tensors)
+
+
+def _sides(shape: LinearShape, adapter: Adapter) -> tuple[tuple[int, ...], ...]:
+    if adapter.kind == "oft":
+        block = _oft_block(shape.num_in, adapter.oft_block_size)
+        return ((shape.num_in // block, block * (block - 1) // 2),)
+    magnitude = ((shape.num_out,),) if adapter.use_dora else ()
+    return (*_pair(shape.num_out, shape.num_in, adapter.rank), *magnitude)
+
+
+def _pair(num_out: int, num_in: int, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (rank, num_in), (num_out, rank)
+
+
+def _fused_rank(parameter: FusedParameter, adapter: Adapter, aim: _Aim) -> int:
+    return adapter.rank * (2 if aim.doubled and parameter.suffix == "gate_up_proj" else 1)
 
 
 def _count(model_type: str, count: ParameterCount, adapter: Adapter) -> Trainable:
@@ -221,8 +277,7 @@ def _of_fused(parameter: FusedParameter, adapter: Adapter, aim: _Aim) -> int:
     if len(parameter.shape) != 3:  # noqa: PLR2004 - experts, out, in
         raise _Refused(f"{parameter.suffix} is no matrix")
     num_experts, first, second = parameter.shape
-    rank = adapter.rank * (2 if aim.doubled and parameter.suffix == "gate_up_proj" else 1)
-    return parameter.count * rank * num_experts * (first + second)
+    return parameter.count * _fused_rank(parameter, adapter, aim) * num_experts * (first + second)
 
 
 def _oft_block(num_in: int, wanted: int) -> int:

@@ -92,6 +92,9 @@ class Sharding:
     max_live_parameters: int | None = None
     sub_group_elements: int | None = None
     overlap_comm: bool = False
+    syncs_every_batch: bool = False
+    """FSDP with gradient accumulation: gradients are reduced after each micro batch. Otherwise every rank
+    holds all of them, unsharded, until the last one (accelerate's ``sync_each_batch``, off by default)."""
     tensor_parallel: int = 1
     context_parallel: int = 1
 
