@@ -100,6 +100,35 @@ class RankEvent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PeakEvent:
+    """The most memory that one rank held since its previous ``peak``; rank 0 writes it for all.
+
+    Written again at a later moment of the same name only when it is higher there.
+    """
+
+    kind: ClassVar[str] = "peak"
+    t: float
+    rank: int
+    moment: str
+    """``start``: what is held before the model is loaded. ``load``: model and trainer are built. ``first
+    steps``: two optimizer steps. ``training``: the steps since. ``evaluation``, ``save``. ``end``: the whole
+    attempt."""
+    step: int
+    """Optimizer steps that were done by then."""
+    allocated_bytes: int | None = None
+    """Of tensors on the rank's device: torch's ``max_memory_allocated``; absent on the CPU."""
+    reserved_bytes: int | None = None
+    """Of torch's allocator on the device: ``max_memory_reserved``."""
+    outside_bytes: int | None = None
+    """In use on the device and in no segment of this rank's allocator when it was read: its context, its
+    libraries, and other programs."""
+    host_bytes: int | None = None
+    """Resident memory of the rank's process, without processes that it started."""
+    batch_tokens: int | None = None
+    """Largest micro batch so far, padding included."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AlertEvent:
     """Something a person should know; ``code`` is stable for machines (``nan_loss``, ``stall``, ...)."""
 
@@ -141,6 +170,12 @@ class EndEvent:
     step: int
     max_steps: int
     message: str | None = None
+    device_peak_bytes: int | None = None
+    """Most that tensors held on the device of any rank in this attempt; absent on the CPU."""
+    reserved_peak_bytes: int | None = None
+    """Most that torch's allocator held on the device of any rank."""
+    host_peak_bytes: int | None = None
+    """Most resident memory of any rank's process."""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -160,6 +195,7 @@ Event = (
     | SampleEvent
     | CheckpointEvent
     | RankEvent
+    | PeakEvent
     | AlertEvent
     | LogEvent
     | StateEvent
@@ -173,6 +209,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     SampleEvent,
     CheckpointEvent,
     RankEvent,
+    PeakEvent,
     AlertEvent,
     LogEvent,
     StateEvent,

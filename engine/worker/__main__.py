@@ -41,20 +41,21 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 def _train(run: RunFolder, rank: Rank, resume_from: str | None) -> NoReturn:
     from . import exits
+    from .peaks import Peaks
     from .voice import Voice
 
-    voice = Voice(run, rank)
+    voice, peaks = Voice(run, rank), Peaks(rank.rank)
     try:
         from .session import run_session
 
-        result = run_session(run, rank, voice, resume_from)
+        result = run_session(run, rank, voice, peaks=peaks, resume_from=resume_from)
     except BaseException as error:  # noqa: BLE001 - whatever ends a rank is put on record
         traceback.print_exc()
         code, line = exits.describe(error)
         _tell_failure(voice, code, line)
         step = voice.last_step.step if voice.last_step else None
-        exits.leave(run, rank, status="failed", step=step, error=line)
-    exits.leave(run, rank, status=result.status, step=result.step, error=None)
+        exits.leave(run, rank, status="failed", step=step, error=line, peaks=peaks.record())
+    exits.leave(run, rank, status=result.status, step=result.step, error=None, peaks=peaks.record())
 
 
 def _tell_failure(voice: object, code: str, line: str) -> None:

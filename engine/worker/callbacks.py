@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 from ..checkpoints import surplus, write_manifest
 from ..rundir import RunFolder
 from ..specs.events import CheckpointEvent, EvalEvent, StepEvent
-from ..specs.machine import CPU
 from ..specs.plan import Strategy
+from .peaks import FIRST_STEPS, Peaks
 from .ranks import Group, check_ranks, describe_rank
 from .samples import Prompt, answer
 from .stopwatch import Stopwatch
@@ -48,6 +48,9 @@ class Surroundings:
     max_new_tokens: int
     save_total_limit: int
     resumed: bool
+    peaks: Peaks
+    saves: bool = True
+    """Whether the last step is saved. A trial run leaves nothing."""
 
 
 class Events(TrainerCallback):  # type: ignore[misc]
@@ -64,10 +67,12 @@ class Events(TrainerCallback):  # type: ignore[misc]
         self._tokens_logged = 0
         self._nan_told = False
         self._save_started = 0.0
+        self._first_step = 0
 
     def bind(self, trainer: Any) -> None:
         """Say which trainer this is the callback of."""
         self._trainer = trainer
+        self._around.peaks.watch_batches(trainer)
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Check the ranks against the plan, and answer the prompts before the first step."""
@@ -75,9 +80,13 @@ class Events(TrainerCallback):  # type: ignore[misc]
         for event in ranks:
             self._around.voice.event(event)
         check_ranks(ranks, self._around.strategy)
+        self._first_step = state.global_step
+        self.tell_peaks("load", state.global_step)
         self._steps_logged, self._tokens_logged = state.global_step, state.num_input_tokens_seen
-        if not self._around.resumed and (matched := self._answer(state.global_step)) is not None:
+        if not self._around.resumed and self._around.prompts:
+            matched = self._answer(state.global_step)  # of rank 0; the others have None
             self._around.voice.event(EvalEvent(t=time.time(), step=0, exact_match=matched))
+            self.tell_peaks("evaluation", state.global_step)
         self._around.voice.say(f"training from step {state.global_step} to {state.max_steps}")
 
     def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
@@ -88,10 +97,11 @@ class Events(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Have the last step evaluated and saved, whatever the rhythm."""
         if state.global_step >= state.max_steps:  # the last step is always evaluated and saved
-            control.should_save = control.should_log = True
+            control.should_save, control.should_log = self._around.saves, True
             control.should_evaluate = self._trainer.eval_dataset is not None
         self._save_started = time.monotonic()
         self._rest(control)
+        self._steps_peaks(state.global_step, rests=control.should_evaluate or control.should_save)
         return control
 
     def on_log(self, _args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -104,6 +114,7 @@ class Events(TrainerCallback):  # type: ignore[misc]
         """Answer the prompts, and write an eval event."""
         matched = self._answer(state.global_step)
         self._around.voice.event(_eval_event(state.global_step, metrics or {}, matched, self._trainer))
+        self.tell_peaks("evaluation", state.global_step)
         self._save_started = time.monotonic()
         if not control.should_save:
             self._watch.go_on()
@@ -114,8 +125,23 @@ class Events(TrainerCallback):  # type: ignore[misc]
         self._around.group.wait()  # every rank has written its part
         if self._around.group.rank.is_first:
             _finish_checkpoint(self._around, folder, state.global_step, self._save_started)
-        self._around.group.wait()
+        self.tell_peaks("save", state.global_step)
         self._watch.go_on()
+
+    def tell_peaks(self, moment: str, step: int) -> None:
+        """Write what every rank held at most since the last time. All ranks call it together."""
+        peaks = self._around.peaks
+        event = peaks.end(step) if moment == "end" else peaks.take(moment, step)
+        for one in peaks.news(self._around.group.gather(event)):
+            self._around.voice.event(one)
+
+    def _steps_peaks(self, step: int, *, rests: bool) -> None:
+        done = step - self._first_step
+        if done == FIRST_STEPS or rests:
+            self._watch.pause()
+            self.tell_peaks("first steps" if done <= FIRST_STEPS else "training", step)
+            if not rests:
+                self._watch.go_on()
 
     def _rest(self, control: Any) -> None:
         if control.should_evaluate or control.should_save:
@@ -139,7 +165,7 @@ class Events(TrainerCallback):  # type: ignore[misc]
                 num_tokens=state.num_input_tokens_seen,
                 tokens_per_second=tokens / seconds if seconds > 0 else None,
                 step_seconds=seconds / steps,
-                device_peak_bytes=_device_peak_bytes(self._around.strategy.device_kind),
+                device_peak_bytes=self._around.peaks.device_peak_bytes,
                 metrics=_other_metrics(logs) | {"total_flos": float(state.total_flos)},
             )
         )
@@ -205,13 +231,3 @@ def _other_metrics(logs: Mapping[str, Any]) -> dict[str, float]:
         for name, value in logs.items()
         if name not in OWN_FIELDS and isinstance(value, int | float)
     }
-
-
-def _device_peak_bytes(kind: str) -> int | None:
-    if kind == CPU:
-        return None
-    import torch
-
-    accelerator = getattr(torch, kind, None)
-    peak = getattr(accelerator, "max_memory_allocated", None)
-    return None if peak is None else int(peak())

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Literal, NoReturn
 
 from ..errors import FtwizError
@@ -19,8 +20,16 @@ EXIT_CODES: dict[Status, int] = {"finished": 0, "stopped": 0, "failed": 1}
 MAX_ERROR_CHARACTERS = 500
 
 
-def leave(run: RunFolder, rank: Rank, *, status: Status, step: int | None, error: str | None) -> NoReturn:
-    """Write this rank's exit record and end the process."""
+def leave(
+    run: RunFolder,
+    rank: Rank,
+    *,
+    status: Status,
+    step: int | None,
+    error: str | None,
+    peaks: Mapping[str, int],
+) -> NoReturn:
+    """Write this rank's exit record, with its memory peaks, and end the process."""
     code = EXIT_CODES[status]
     record = {
         "rank": rank.rank,
@@ -30,6 +39,7 @@ def leave(run: RunFolder, rank: Rank, *, status: Status, step: int | None, error
         "step": step,
         "t": time.time(),
         "error": error,
+        "peaks": dict(peaks),
     }
     try:
         run.exit_folder.mkdir(mode=0o700, exist_ok=True)

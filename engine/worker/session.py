@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from ..specs.events import EndEvent
 from ..specs.job import Data
 from ..stages import stage
 from .loading import load_model, load_tokenizer, locate
+from .peaks import Peak, Peaks
 from .ranks import Group, check_world
 from .samples import Prompt, prompts_of
 from .settings import Rank, Settings, read_settings
@@ -29,13 +31,14 @@ class Result:
     step: int
 
 
-def run_session(run: RunFolder, rank: Rank, voice: Voice, resume_from: str | None) -> Result:
+def run_session(run: RunFolder, rank: Rank, voice: Voice, *, peaks: Peaks, resume_from: str | None) -> Result:
     """Train as planned, from the beginning or from a checkpoint.
 
     Args:
         run: The run folder; the working directory is moved there.
         rank: Which of the ranks this is.
         voice: Where it tells what happens.
+        peaks: Measures this rank's memory.
         resume_from: Name of a folder in ``checkpoints``, or ``None``.
 
     Raises:
@@ -53,8 +56,10 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, resume_from: str | Non
     from .callbacks import Events, Surroundings
     from .control import Requests
 
-    group = Group(rank)
+    group, saves = Group(rank), not settings.is_trial
     voice.say(f"loading {settings.model['name_or_path']}")
+    for start in group.gather(peaks.begin(settings.strategy.device_kind)):
+        voice.event(start)
     tokenizer = load_tokenizer(settings.model, where)
     model = load_model(settings.model, where)
     around = Surroundings(
@@ -66,6 +71,8 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, resume_from: str | Non
         max_new_tokens=settings.run["sample_max_new_tokens"],
         save_total_limit=settings.run["save_total_limit"],
         resumed=checkpoint is not None,
+        peaks=peaks,
+        saves=saves,
     )
     requests, events = Requests(run, group), Events(around)
     trainer = stage(settings.stage).trainer(
@@ -82,9 +89,11 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, resume_from: str | Non
     if checkpoint is not None:
         voice.say(f"resuming from {checkpoint.name}")
     output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if not requests.stopped:
+    if saves and not requests.stopped:
         _save_model(run, trainer, group, voice)
-    return _end(voice, trainer, output, stopped=requests.stopped)
+    events.tell_peaks("end", trainer.state.global_step)
+    highest = reduce(Peak.merged, group.gather(peaks.whole))
+    return _end(voice, trainer, output, highest, stopped=requests.stopped)
 
 
 def _checkpoint(run: RunFolder, name: str) -> Path:
@@ -124,7 +133,7 @@ def _save_model(run: RunFolder, trainer: Any, group: Group, voice: Voice) -> Non
     group.wait()
 
 
-def _end(voice: Voice, trainer: Any, output: Any, *, stopped: bool) -> Result:
+def _end(voice: Voice, trainer: Any, output: Any, highest: Peak, *, stopped: bool) -> Result:
     result = Result(status="stopped" if stopped else "finished", step=trainer.state.global_step)
     voice.event(
         EndEvent(
@@ -133,6 +142,9 @@ def _end(voice: Voice, trainer: Any, output: Any, *, stopped: bool) -> Result:
             step=result.step,
             max_steps=trainer.state.max_steps,
             message="stopped on request, with a checkpoint" if stopped else None,
+            device_peak_bytes=highest.allocated_bytes,
+            reserved_peak_bytes=highest.reserved_bytes,
+            host_peak_bytes=highest.host_bytes,
             metrics={name: float(value) for name, value in output.metrics.items()},
         )
     )

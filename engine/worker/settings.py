@@ -24,6 +24,8 @@ class Settings:
     trainer: Mapping[str, Any]
     run: Mapping[str, Any]
     strategy: Strategy
+    is_trial: bool = False
+    """It is run to be measured: the last step is not saved."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,13 +62,16 @@ def read_settings(run: RunFolder) -> Settings:
     try:
         known = {field.name for field in fields(Strategy)}
         strategy = Strategy(**{name: value for name, value in plan["strategy"].items() if name in known})
-        return Settings(strategy=strategy, **{field: train[field] for field in _sections()})
+        is_trial = plan.get("trial") is True
+        return Settings(
+            strategy=strategy, is_trial=is_trial, **{field: train[field] for field in _sections()}
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{run.path}: train.yaml or plan.json is not whole: {error}") from error
 
 
 def _sections() -> list[str]:
-    return [field.name for field in fields(Settings) if field.name != "strategy"]
+    return [field.name for field in fields(Settings) if field.name not in {"strategy", "is_trial"}]
 
 
 def _read(path: os.PathLike[str], parse: Any) -> Any:

@@ -116,6 +116,7 @@ class Lab:
         record: dict[str, Any] = json.loads(run.exit_file(rank).read_text())
         assert record.pop("t") > 0
         assert record.pop("pid") > 0
+        assert record.pop("peaks")["host_bytes"] > 0
         return record
 
 
