@@ -106,12 +106,24 @@ class Supervisor:
         """Sample, watch and move until nothing of the attempt is left."""
         sampler = Sampler(self._run, machine)
         sampler.start()
+        seen = None
         while not policy.is_over(self._watch.facts()):
             self._wait()
             self._watch.look(being_ended=self._terminated)
+            newest = sampler.newest
+            if newest is not None and newest is not seen:
+                self._watch.look_at_devices(newest)
+                seen = newest
+            self._watch.look_for_stall()
+            self._tell_findings()
             self._move()
             self._end_by_force()
         sampler.stop()
+
+    def _tell_findings(self) -> None:
+        for finding in self._watch.findings:
+            self._append(finding)
+        self._watch.findings.clear()
 
     def _start_launcher(self, num_cpus: int) -> bool:
         """Start the ranks and write the record that tells ``start`` that we are here."""

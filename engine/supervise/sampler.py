@@ -24,6 +24,7 @@ class Sampler:
         self._file = run.devices_file(node)
         self._machine = machine
         self._over = threading.Event()
+        self.newest: DevicesEvent | None = None
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
 
     def start(self) -> None:
@@ -49,6 +50,7 @@ class Sampler:
             event = DevicesEvent(
                 t=time.time(), host=hardware.host_reading(pids), devices=hardware.sample(self._machine)
             )
+            self.newest = event
             with contextlib.suppress(OSError):  # a full disk costs samples, never the run
                 log.append(event)
             self._over.wait(PERIOD_SECONDS)

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..health import Health
 from ..rundir import RunFolder
-from ..specs.events import AlertEvent, EndEvent, Event, RankEvent, StepEvent
+from ..specs.events import AlertEvent, DevicesEvent, EndEvent, Event, RankEvent, StateEvent, StepEvent
 from ..specs.run import ProcessIdentity
 from ..telemetry import EventFollower
 from . import process
 from .policy import Facts, describe_exit
+from .stall import Stall, dump, who_is_behind
 
 
 @dataclass(kw_only=True)
@@ -40,17 +42,23 @@ class Watch:
     has_progress: bool = False
     last_step: StepEvent | None = None
     alerts: list[AlertEvent] = field(default_factory=list)
+    findings: list[AlertEvent] = field(default_factory=list)
+    """What the rules of health saw since the supervisor last took it from here."""
     ranks: dict[int, tuple[int, ProcessIdentity | None]] = field(default_factory=dict)
     """Pid by rank, and who had it when the rank made itself known: ``None`` when it was dead by then."""
     exit_records: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Pass over what earlier attempts wrote."""
+        self._health = Health()
+        self.stall = Stall()
         self._follower = EventFollower(self.run.events_file)
         while (events := self._follower.poll()) or self._follower.behind:
             for event in events:
                 if self.since is not None and event.t >= self.since:
                     self._take(event)
+                else:
+                    self._health.feed(event)  # an earlier attempt's: only what is usual is learnt from it
 
     def facts(self) -> Facts:
         """Return what is known now."""
@@ -76,6 +84,7 @@ class Watch:
         """
         for event in self._follower.poll():
             self._take(event)
+            self.findings += self._health.feed(event)
         self._read_stop_request()
         dead = [rank for rank, (_, known) in self.ranks.items() if known is None or not process.alive(known)]
         self._read_exit_records()  # after the look at the dead: a rank writes its record and then dies
@@ -87,6 +96,27 @@ class Watch:
     def members(self) -> list[ProcessIdentity]:
         """Return every living process of the run, other than the supervisor."""
         return process.members(self.marker, root=os.getpid())
+
+    def look_at_devices(self, sample: DevicesEvent) -> None:
+        """Take a sample of the devices and the host."""
+        self.findings += self._health.feed(sample)
+
+    def look_for_stall(self) -> None:
+        """Note it when nothing has been heard for far longer than a step takes."""
+        now = time.monotonic()
+        if self.end is not None or self.stop_asked_at is not None or not self.stall.is_new(now):
+            return
+        ranks = {rank: known for rank, (_, known) in self.ranks.items() if known is not None}
+        behind = who_is_behind(ranks) or "no rank's process is stopped: they wait for each other or compute"
+        dumps = dump(ranks, self.run.log_folder)
+        where = f"; see {dumps[0].name} and its like in log/" if dumps else ""
+        step = self.last_step.step if self.last_step else None
+        message = (
+            f"nothing was heard for {self.stall.silent_seconds(now):.0f} s since step {step}: {behind}{where}"
+        )
+        self.findings.append(
+            AlertEvent(t=time.time(), level="warning", code="stall", message=message, step=step)
+        )
 
     def ask_to_stop(self, *, now: bool = False) -> None:
         """Note that the run shall stop."""
@@ -103,7 +133,10 @@ class Watch:
     def _take(self, event: Event) -> None:
         if isinstance(event, StepEvent):
             self.has_progress, self.last_step = True, event
-        elif isinstance(event, RankEvent):
+            self.stall.step(time.monotonic())
+        elif not isinstance(event, AlertEvent | StateEvent):
+            self.stall.sign(time.monotonic())
+        if isinstance(event, RankEvent):
             self.has_progress = True
             if event.host == socket.gethostname():
                 self.ranks[event.rank] = (event.pid, process.identify(event.pid))

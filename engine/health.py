@@ -1,0 +1,370 @@
+"""Sees when a training goes wrong, from the events it leaves: pure, no clock, no file.
+
+Every rule is one small class that is fed events and answers with alerts; a rule that has spoken is silent
+until what it saw is over. Thresholds follow the statistics of the run itself: there is nothing to set.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal, Protocol
+
+from .specs.events import AlertEvent, CheckpointEvent, DevicesEvent, EvalEvent, Event, StateEvent, StepEvent
+
+WINDOW = 50
+"""Logged steps that a median is taken of."""
+FEWEST = 10
+"""Logged steps before anything is compared."""
+FEWEST_LOSSES = 20
+"""Losses of single batches differ more than norms and times do."""
+MAD_OF_SIGMA = 1.4826
+"""Times the median absolute deviation is a standard deviation, of a normal distribution."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What a rule saw, with one change that would help."""
+
+    level: Literal["info", "warning", "error"]
+    code: str
+    message: str
+
+
+class Rule(Protocol):
+    """One thing that can go wrong."""
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take an event; return what is newly wrong."""
+
+
+class Health:
+    """All rules over the events of one run."""
+
+    def __init__(self) -> None:
+        self._rules: tuple[Rule, ...] = (
+            NotANumber(),
+            Explosion(),
+            Spike(),
+            NoRate(),
+            RateJump(),
+            NothingLearned(),
+            SlowSteps(),
+            Overfitting(),
+            Throttled(),
+            LostDevice(),
+            HostMemory(),
+        )
+
+    def feed(self, event: Event) -> list[AlertEvent]:
+        """Take an event of the run or of its devices, in the order they were written."""
+        step = event.step if isinstance(event, StepEvent | EvalEvent | CheckpointEvent) else None
+        found = [finding for rule in self._rules if (finding := rule.feed(event)) is not None]
+        return [
+            AlertEvent(t=event.t, level=one.level, code=one.code, message=one.message, step=step)
+            for one in found
+        ]
+
+
+class Told:
+    """Turns a condition into one word at its beginning, and none until it has been over."""
+
+    def __init__(self, after: int = 1) -> None:
+        self._after = after
+        self._held = 0
+
+    def now(self, *, holds: bool) -> bool:
+        """Say whether this is the moment to speak: the condition holds for the given time in a row."""
+        self._held = self._held + 1 if holds else 0
+        return self._held == self._after
+
+
+class NotANumber:
+    """Gradients that are no numbers. The loss itself is watched by the rank, before anything filters it."""
+
+    def __init__(self) -> None:
+        self._nan, self._infinite = Told(), Told(after=3)
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a step. Infinite gradients now and then are normal in fp16: the loss scale adapts."""
+        if not isinstance(event, StepEvent) or event.grad_norm is None:
+            return None
+        is_nan = self._nan.now(holds=math.isnan(event.grad_norm))
+        is_infinite = self._infinite.now(holds=math.isinf(event.grad_norm))
+        if not (is_nan or is_infinite):
+            return None
+        return Finding(
+            level="error",
+            code="nan_gradient",
+            message=f"the gradient is {event.grad_norm} at step {event.step}: "
+            "lower train.learning_rate, or set plan.mixed_precision to bf16",
+        )
+
+
+class Explosion:
+    """Gradients far longer than they were."""
+
+    def __init__(self) -> None:
+        self._norms: deque[float] = deque(maxlen=WINDOW)
+        self._told = Told(after=2)
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a step."""
+        if not isinstance(event, StepEvent) or not _is_finite(event.grad_norm):
+            return None
+        assert event.grad_norm is not None
+        usual = median(self._norms) if len(self._norms) >= FEWEST else math.inf
+        is_long = event.grad_norm > 20 * max(usual, 1e-6)
+        if not is_long:
+            self._norms.append(event.grad_norm)
+        if not self._told.now(holds=is_long):
+            return None
+        return Finding(
+            level="warning",
+            code="gradient_explosion",
+            message=f"the gradient's norm is {event.grad_norm:.3g} at step {event.step}, usually "
+            f"{usual:.3g}: lower train.learning_rate or train.max_grad_norm",
+        )
+
+
+class Spike:
+    """A loss far above what it was: more than six deviations, and a third, for two logged steps of three."""
+
+    def __init__(self) -> None:
+        self._losses: deque[float] = deque(maxlen=WINDOW)
+        self._recent: deque[bool] = deque(maxlen=3)
+        self._told = Told()
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a step."""
+        if not isinstance(event, StepEvent) or not _is_finite(event.loss):
+            return None
+        assert event.loss is not None
+        limit, usual = _limit(self._losses)
+        is_high = event.loss > limit
+        self._recent.append(is_high)
+        if not is_high:
+            self._losses.append(event.loss)
+        if not self._told.now(holds=sum(self._recent) > 1):
+            return None
+        return Finding(
+            level="warning",
+            code="loss_spike",
+            message=f"the loss is {event.loss:.3g} at step {event.step}, usually {usual:.3g}: look at the "
+            "data around it; if it stays, resume from an earlier checkpoint with a lower learning rate",
+        )
+
+
+class NoRate:
+    """A learning rate of zero long before the end: nothing is learned."""
+
+    def __init__(self) -> None:
+        self._told = Told(after=3)
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a step. The first step of a warm-up and the last of a schedule may have none."""
+        if not isinstance(event, StepEvent) or event.learning_rate is None:
+            return None
+        is_early = event.step < 0.95 * event.max_steps
+        if not self._told.now(holds=event.learning_rate == 0 and is_early):
+            return None
+        return Finding(
+            level="warning",
+            code="zero_learning_rate",
+            message=f"the learning rate is 0 since before step {event.step} of {event.max_steps}: "
+            "check train.learning_rate, train.lr_scheduler_type and train.warmup_steps",
+        )
+
+
+class RateJump:
+    """A learning rate that does not go on where it was when the run was resumed."""
+
+    def __init__(self) -> None:
+        self._rates: deque[tuple[int, float]] = deque(maxlen=WINDOW)
+        self._resumed = False
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a step, or the beginning of an attempt."""
+        if isinstance(event, StateEvent) and event.state == "launching":
+            self._resumed = bool(self._rates)
+        if not isinstance(event, StepEvent) or not event.learning_rate:
+            return None
+        before = [rate for step, rate in self._rates if step <= event.step]
+        self._rates.append((event.step, event.learning_rate))
+        if not self._resumed or not before:
+            return None
+        self._resumed = False
+        if 1 / 3 < event.learning_rate / before[-1] < 3:  # noqa: PLR2004 - warm-ups and ends change fast
+            return None
+        return Finding(
+            level="warning",
+            code="learning_rate_reset",
+            message=f"the learning rate is {event.learning_rate:.3g} after resuming at step {event.step} "
+            f"and was {before[-1]:.3g}: the scheduler's state was not restored",
+        )
+
+
+class NothingLearned:
+    """A loss that is exactly zero, or never changes: no token is learned from."""
+
+    def __init__(self) -> None:
+        self._losses: deque[float] = deque(maxlen=20)
+        self._zero, self._flat = Told(after=3), Told()
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a step."""
+        if not isinstance(event, StepEvent) or event.loss is None:
+            return None
+        self._losses.append(event.loss)
+        if self._zero.now(holds=event.loss == 0):
+            return Finding(
+                level="error",
+                code="no_supervised_tokens",
+                message=f"the loss is exactly 0 up to step {event.step}: every token is masked; check "
+                "train.assistant_only_loss, train.max_length and the chat template",
+            )
+        full = len(self._losses) == self._losses.maxlen
+        is_flat = full and event.loss != 0 and max(self._losses) - min(self._losses) <= 1e-6 * abs(event.loss)
+        if not self._flat.now(holds=is_flat):
+            return None
+        return Finding(
+            level="warning",
+            code="flat_loss",
+            message=f"the loss has not changed over {len(self._losses)} logged steps: "
+            "no trained weight reaches it, or the learning rate is far too low",
+        )
+
+
+class SlowSteps:
+    """Steps that take three times what they took."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=WINDOW)
+        self._told = Told(after=5)
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a step."""
+        if not isinstance(event, StepEvent) or not _is_finite(event.step_seconds):
+            return None
+        assert event.step_seconds is not None
+        usual = median(self._seconds) if len(self._seconds) >= FEWEST else math.inf
+        is_slow = event.step_seconds > 3 * usual
+        if not is_slow:
+            self._seconds.append(event.step_seconds)
+        if not self._told.now(holds=is_slow):
+            return None
+        return Finding(
+            level="warning",
+            code="slow_steps",
+            message=f"a step takes {event.step_seconds:.2f} s since five logged steps, before {usual:.2f} s: "
+            "look for other programs on the devices, and for throttling",
+        )
+
+
+class Overfitting:
+    """Held-out loss that rises at three evaluations in a row, a fifth above its best."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._told = Told()
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take an evaluation."""
+        if not isinstance(event, EvalEvent) or not _is_finite(event.loss):
+            return None
+        assert event.loss is not None
+        self._losses.append(event.loss)
+        last = self._losses[-4:]
+        rises = len(last) == 4 and last == sorted(last) and last[-1] > 1.2 * min(self._losses)  # noqa: PLR2004
+        if not self._told.now(holds=rises):
+            return None
+        return Finding(
+            level="warning",
+            code="overfitting",
+            message=f"the held-out loss rises since three evaluations ({last[-1]:.3g}, best "
+            f"{min(self._losses):.3g}): stop, or take an earlier checkpoint and fewer epochs",
+        )
+
+
+class Throttled:
+    """A device whose clock is held back by heat or hardware for ten samples in a row."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, Told] = {}
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a sample. A power limit is normal under load, and no reason."""
+        if not isinstance(event, DevicesEvent):
+            return None
+        for device in event.devices:
+            reasons = {"heat", "hardware"} & set(device.throttle_reasons)
+            told = self._told.setdefault(device.index, Told(after=10))
+            if told.now(holds=bool(reasons)):
+                hot = (
+                    f" at {device.temperature_celsius:.0f} C"
+                    if device.temperature_celsius is not None
+                    else ""
+                )
+                return Finding(
+                    level="warning",
+                    code="throttled",
+                    message=f"device {device.index} is slowed by {' and '.join(sorted(reasons))}{hot}: "
+                    "see to its cooling, or lower its power limit",
+                )
+        return None
+
+
+class LostDevice:
+    """A device that no longer answers its driver."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, Told] = {}
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a sample."""
+        if not isinstance(event, DevicesEvent):
+            return None
+        for device in event.devices:
+            if self._told.setdefault(device.index, Told()).now(holds=device.is_lost):
+                return Finding(
+                    level="error",
+                    code="device_lost",
+                    message=f"device {device.index} ({device.name}) no longer answers: look for Xid in dmesg",
+                )
+        return None
+
+
+class HostMemory:
+    """A host with less than a twentieth of its memory left."""
+
+    def __init__(self) -> None:
+        self._told = Told(after=5)
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a sample."""
+        if not isinstance(event, DevicesEvent) or event.host is None:
+            return None
+        used, total = event.host.memory_used_bytes, event.host.memory_total_bytes
+        if not used or not total or not self._told.now(holds=used > 0.95 * total):
+            return None
+        return Finding(
+            level="warning",
+            code="host_memory",
+            message=f"{used / total:.0%} of the host's memory is used: the kernel may soon kill a rank; "
+            "use fewer data workers, or less offload",
+        )
+
+
+def _limit(losses: Iterable[float]) -> tuple[float, float]:
+    """Return above what a loss is a spike, and what is usual."""
+    known = list(losses)
+    if len(known) < FEWEST_LOSSES:
+        return math.inf, math.inf
+    usual = median(known)
+    deviation = MAD_OF_SIGMA * median(abs(loss - usual) for loss in known)
+    return usual + max(6 * deviation, abs(usual) / 3, 1e-3), usual
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

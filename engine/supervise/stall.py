@@ -1,0 +1,100 @@
+"""Notices that a run stands still, and which rank is behind. Signals nobody.
+
+Torch's own watchdogs wait for 10 to 30 minutes and then kill; this one tells after ten times a usual step,
+and a long step that ends is no harm.
+"""
+
+import contextlib
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from ..specs.run import ProcessIdentity
+from . import process
+
+LEAST_SECONDS = 60.0
+TIMES = 10
+DUMP_SECONDS = 20.0
+_WORDS = {"T": "is stopped by a signal", "t": "is held by a debugger", "D": "waits for a disk or a driver"}
+"""Process states that explain a standstill (proc(5))."""
+
+
+@dataclass(kw_only=True)
+class Stall:
+    """Follows the times at which the run was seen to go on."""
+
+    least_seconds: float = LEAST_SECONDS
+    told_at: float | None = None
+    """When the present standstill was told."""
+
+    def __post_init__(self) -> None:
+        """Begin without a step."""
+        self._gaps: deque[float] = deque(maxlen=50)
+        self._last_step: float | None = None
+        self._last_sign: float | None = None
+
+    def step(self, now: float) -> None:
+        """A logged step has come."""
+        if self._last_step is not None and self._last_sign == self._last_step:
+            self._gaps.append(now - self._last_step)  # an evaluation or a save in between is no usual gap
+        self._last_step = now
+        self.sign(now)
+
+    def sign(self, now: float) -> None:
+        """Anything else was heard: an evaluation, a checkpoint, an answer."""
+        self._last_sign = now
+        self.told_at = None
+
+    def patience_seconds(self) -> float:
+        """Return how long nothing may be heard."""
+        return max(self.least_seconds, TIMES * median(self._gaps) if self._gaps else 0.0)
+
+    def is_new(self, now: float) -> bool:
+        """Say whether a standstill has just become one. Before the first step nothing is known to compare."""
+        if self._last_step is None or self._last_sign is None or self.told_at is not None:
+            return False
+        if now - self._last_sign < self.patience_seconds():
+            return False
+        self.told_at = now
+        return True
+
+    def silent_seconds(self, now: float) -> float:
+        """Return for how long nothing was heard."""
+        return now - self._last_sign if self._last_sign is not None else 0.0
+
+
+def who_is_behind(ranks: Mapping[int, ProcessIdentity]) -> str | None:
+    """Name the ranks whose process cannot go on, by what the kernel says of them."""
+    found = []
+    for rank, identity in sorted(ranks.items()):
+        seen = process.look(identity.pid)
+        if seen is None or seen.start_ticks != identity.start_ticks:
+            found.append(f"rank {rank} (pid {identity.pid}) is gone")
+        elif seen.state in _WORDS:
+            found.append(f"rank {rank} (pid {identity.pid}) {_WORDS[seen.state]}")
+    return "; ".join(found) or None
+
+
+def dump(ranks: Mapping[int, ProcessIdentity], folder: Path) -> list[Path]:
+    """Write where every rank is, with py-spy where that is installed and allowed."""
+    program = shutil.which("py-spy")
+    if program is None:
+        return []
+    written = []
+    for rank, identity in sorted(ranks.items()):
+        file = folder / f"stall-rank-{rank}.txt"
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            told = subprocess.run(
+                [program, "dump", "--nonblocking", "--pid", str(identity.pid)],
+                capture_output=True,
+                timeout=DUMP_SECONDS,
+                check=False,
+            )
+            if told.returncode == 0:
+                file.write_bytes(told.stdout)
+                written.append(file)
+    return written
