@@ -13,6 +13,7 @@ from ..job import load_job
 from ..rundir import RUNS_ENV, RunFolder
 from . import process
 from .launch import read_launch
+from .locks import lock_devices, release
 from .loop import Supervisor
 
 LOCK_SECONDS = 2.0
@@ -34,9 +35,9 @@ def main() -> int:
         os.chdir(run.path)  # keep no hold on the folder, or the disk, that the user happened to be in
         lock = _lock(run)
         grace_seconds = load_job(run.job_file).job.run.grace_seconds
-        supervisor = Supervisor(
-            run, read_launch(run), grace_seconds=grace_seconds, resume_from=arguments.resume_from
-        )
+        launch = read_launch(run)
+        devices = lock_devices(launch.devices, run.id)
+        supervisor = Supervisor(run, launch, grace_seconds=grace_seconds, resume_from=arguments.resume_from)
     except FtwizError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code
@@ -44,7 +45,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return ExitCode.REFUSED
     supervisor.adopt() if arguments.adopt else supervisor.work()
-    os.close(lock)
+    release([*devices, lock])
     return ExitCode.OK
 
 

@@ -24,6 +24,8 @@ class Launch:
     num_processes: int
     environment: Mapping[str, str] = field(default_factory=dict)
     """Which devices the ranks see. Empty on another host than the plan's: its devices have other names."""
+    devices: tuple[str, ...] = ()
+    """What the ranks train on, by UUID where the driver tells it. Empty on the CPU and on another host."""
 
 
 def read_launch(run: RunFolder) -> Launch:
@@ -41,16 +43,35 @@ def read_launch(run: RunFolder) -> Launch:
         raise BadInput(f"{run.plan_file}: launch: must be a list of strings")
     if type(num_processes) is not int or num_processes < 1:
         raise BadInput(f"{run.plan_file}: strategy.num_processes: must be 1 or more")
-    return Launch(argv=tuple(argv), num_processes=num_processes, environment=_planned_environment(run, body))
+    return Launch(
+        argv=tuple(argv),
+        num_processes=num_processes,
+        environment=_planned_environment(run, body),
+        devices=_planned_devices(body),
+    )
+
+
+def _planned_devices(body: Mapping[str, Any]) -> tuple[str, ...]:
+    machine: Any = body.get("machine")
+    if not _is_here(machine):
+        return ()
+    by_index = {
+        device.get("index"): str(device.get("uuid") or f"{device.get('kind')}-{device.get('index')}")
+        for device in machine.get("devices") or ()
+    }
+    return tuple(by_index[index] for index in body.get("device_indices") or () if index in by_index)
+
+
+def _is_here(machine: Any) -> bool:
+    host = machine.get("host") if isinstance(machine, dict) else None
+    return isinstance(host, dict) and host.get("name") == socket.gethostname()
 
 
 def _planned_environment(run: RunFolder, body: Mapping[str, Any]) -> dict[str, str]:
     planned = body.get("environment", {})
     if not (isinstance(planned, dict) and all(isinstance(value, str) for value in planned.values())):
         raise BadInput(f"{run.plan_file}: environment: must map names to strings")
-    machine = body.get("machine")
-    host = machine.get("host", {}).get("name") if isinstance(machine, dict) else None
-    return planned if host == socket.gethostname() else {}
+    return planned if _is_here(body.get("machine")) else {}
 
 
 def marker_of(record: RunRecord) -> str:
