@@ -33,7 +33,7 @@ def lock_devices(devices: Sequence[str], run_id: str, *, folder: Path | None = N
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         for device in dict.fromkeys(devices):
             name = f"{_plain(socket.gethostname())}-{_plain(device)}.lock"
-            held.append(_lock(place / name, device, run_id))  # noqa: PERF401 - those held so far are let go of
+            held.append(_lock(place / name, device, run_id))
     except OSError as error:
         release(held)
         raise Refused(f"{place}: devices cannot be locked: {error.strerror}") from error
