@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt tools/install.py
 
-.PHONY: help demo check fix help-file bench clean
+.PHONY: help demo check fix help-file accuracy bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -32,6 +32,10 @@ fix: $(VENV)/.installed-dev  ## Format, and apply safe fixes.
 help-file: $(VENV)/.installed-train  ## Write what `ftwiz --help` prints, after a command changed.
 	$(BIN)/python -c 'from ftwiz.cli.group import help_text; print(help_text(), end="")' > ftwiz/cli/help.txt.new
 	mv ftwiz/cli/help.txt.new ftwiz/cli/help.txt
+
+ROWS ?= ../shared/corpus/memory/measured.json
+accuracy: $(VENV)/.installed-dev  ## Compare the memory estimate with measurements: ROWS=file.json; writes docs/accuracy.md.
+	$(BIN)/python docs/make_accuracy.py $(ROWS)
 
 bench: $(VENV)/.installed-dev  ## Measure: commands against a bare Python, hardware readings, the worker against the plain script.
 	$(BIN)/python bench/startup.py
