@@ -14,6 +14,11 @@ Counter = Literal["allocated", "reserved", "process", "card"]
 """What was counted. ``card``: the longest sequence that a card holds was searched, so that tensors and the
 driver's share fill it."""
 
+COUNTERS: tuple[tuple[str, Counter], ...] = (
+    ("process", "process"), ("nvidia-smi", "process"), ("nvml", "process"), ("reserved", "reserved"),
+    ("alloc", "allocated"), ("active", "allocated"),
+)  # fmt: skip
+"""Word in a counter's name -> what it counts; of several, the one that stands first."""
 MAX_TOKENS = 1 << 24
 MAX_BATCH = 1 << 16
 MAX_RANKS = 1 << 20
@@ -64,11 +69,8 @@ def counter_of(row: Row) -> Counter:
             raise NotScored(reason)
     if row.text("kind") == "max_context":
         return "card"
-    if "reserved" in name:
-        return "reserved"
-    if "alloc" in name or "active" in name:
-        return "allocated"
-    return "process"
+    places = [(name.find(word), counter) for word, counter in COUNTERS if word in name]
+    return min(places)[1] if places else "process"
 
 
 def check_kind(row: Row) -> None:

@@ -8,7 +8,9 @@ from ..case import Case, counter_of
 from ..row import NotScored, Row
 
 ENGINES = ("litgpt", "torchtitan", "torchtune")
-ASSUMPTIONS: tuple[str, ...] = ()
+ASSUMPTIONS = (
+    "The measured numbers are of one device; what each script does is written down beside its operations.",
+)
 
 
 class _Foreign(Protocol):
