@@ -55,7 +55,9 @@ def _table(result: dict[str, Any]) -> str:
         groups = "  ".join(f"{group} {value / gib:.3f}" for group, value in peak["groups"].items())
         lines.append(f"{phase:15} {peak['bytes'] / gib:9.3f} GiB   {groups}")
     top = max(result["phases"].values(), key=lambda peak: peak["bytes"])
-    lines += [f"   {num / gib:9.4f} GiB  {count:5} x {what}" for what, count, num in top["biggest"]]
+    lines += [
+        f"   {num / gib:9.4f} GiB  {count:5} x {what} ({group})" for what, count, num, group in top["biggest"]
+    ]
     lines.append(
         f"allocated {result['allocated_bytes'] / gib:.3f}  reserved {result['reserved_bytes'] / gib:.3f}"
     )

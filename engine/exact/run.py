@@ -19,6 +19,7 @@ _SURROUNDINGS = {
     "CUDA_VISIBLE_DEVICES": "",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "ignore",
+    "TORCHDYNAMO_DISABLE": "1",  # bitsandbytes compiles while it is imported, which takes seconds
 }
 
 

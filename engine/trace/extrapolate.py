@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .tracer import Event, Trace
+from .tracer import Event, Held, Trace
 
 GROUPS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
 NUM_BIGGEST = 12
@@ -14,8 +14,8 @@ class Peak:
     """What is held at the peak of a moment, in bytes."""
 
     groups: Mapping[str, float]
-    biggest: tuple[tuple[str, int, int], ...] = field(default=())
-    """Op with shape and type, how many such tensors, their bytes together."""
+    biggest: tuple[tuple[str, int, int, str], ...] = field(default=())
+    """Op with shape and type, how many such tensors, their bytes together, their group."""
 
     @property
     def total(self) -> float:
@@ -49,19 +49,21 @@ def _live_at(events: list[Event], at: Mapping[int, str]) -> list[tuple[str, list
 
 def _peak(trace: Trace, live: list[int]) -> Peak:
     groups = dict.fromkeys(GROUPS, 0.0)
-    same: dict[str, tuple[int, int]] = {}
+    same: dict[tuple[str, str], tuple[int, int]] = {}
     for uid in live:
         held = trace.held[uid]
         groups[held.group] += held.num_bytes
-        name = (
-            f"{held.op} {list(held.shape)} {held.dtype}"
-            if held.group != "weights"
-            else f"weights {held.dtype}"
-        )
-        count, num_bytes = same.get(name, (0, 0))
-        same[name] = count + 1, num_bytes + held.num_bytes
+        key = _words(held), held.group
+        count, num_bytes = same.get(key, (0, 0))
+        same[key] = count + 1, num_bytes + held.num_bytes
     largest = sorted(same.items(), key=lambda item: -item[1][1])[:NUM_BIGGEST]
-    return Peak(groups, tuple((name, count, num_bytes) for name, (count, num_bytes) in largest))
+    return Peak(groups, tuple((what, count, size, group) for (what, group), (count, size) in largest))
+
+
+def _words(held: Held) -> str:
+    if held.group == "weights":
+        return f"parameters {held.dtype}"
+    return f"{held.op.removesuffix('.default')} {list(held.shape)} {held.dtype}"
 
 
 def at_full_depth(shallow: Mapping[str, Peak], deep: Mapping[str, Peak], missing: float) -> dict[str, Peak]:

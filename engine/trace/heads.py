@@ -64,17 +64,18 @@ def add_trl_head(model: Any, outputs: tuple[str, ...] = FUSED_OUTPUTS) -> None:
     utils.add_fused_lm_head(model, outputs=outputs)
 
 
-def install(model: Any, head: LossHead) -> LossOf:
+def install(model: Any, head: LossHead, *, is_cast_outside: bool) -> LossOf:
     """Make a model compute its loss in a certain way; return how to ask for it.
 
     Args:
         model: The transformers model itself, not its peft wrapper.
         head: Which way.
+        is_cast_outside: It is accelerate that makes the logits fp32, after the model has returned.
     """
     if head == "fused-tiles":
         add_trl_head(model)
         return _fused_loss
-    if head != "logits":
+    if head != "logits" and not (head == "logits-fp32" and is_cast_outside):
         model.forward = MethodType(_FORWARDS[head], model)
     return _own_loss
 

@@ -8,7 +8,7 @@ from ..specs.estimate import PhaseName
 from .tracer import StorageTracer
 
 Moment = Literal[
-    "load", "before", "reference", "forward", "head",
+    "load", "before", "reference", "forward", "head", "head backward",
     "backward start", "backward middle", "backward end",
     "clip", "optimizer",
 ]  # fmt: skip
@@ -21,6 +21,7 @@ PHASE_OF: dict[str, PhaseName] = {
     "reference": "reference",
     "forward": "forward",
     "head": "head",
+    "head backward": "head",
     "backward start": "backward start",
     "backward middle": "backward end",
     "backward end": "backward end",
@@ -43,7 +44,7 @@ class Phases:
         """Say what begins."""
         self._tracer.phase = moment if self.is_steady or moment == "load" else "before"
         self._tracer.group = (
-            "logits" if moment == "head" else "optimizer" if moment in _UPDATE else "activations"
+            "logits" if moment in _HEAD else "optimizer" if moment in _UPDATE else "activations"
         )
 
     def watch(self, model: Any, layers: nn.ModuleList) -> None:
@@ -76,6 +77,7 @@ class Phases:
 
 
 _UPDATE = ("clip", "optimizer")
+_HEAD = ("head", "head backward")
 
 
 def _is_trained(layer: nn.Module) -> bool:

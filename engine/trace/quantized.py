@@ -14,6 +14,7 @@ from ..errors import Refused
 from ..specs.workload import Quantization
 
 FOUR_BIT = ("nf4", "fp4")
+_STORAGE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 SCALE_BLOCK = 256
 """Scales that share a scale (bitsandbytes functional.py, quantize_4bit with compress_statistics)."""
 CODE_BYTES = {"nf4": 16 * 4, "fp4": 16 * 4}
@@ -139,7 +140,8 @@ def _four_bit(base: type, layer: nn.Linear, quantization: Quantization, compute:
         layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta"
     )
     num_weights = layer.in_features * layer.out_features
-    packed = torch.empty(-(-num_weights // 2), 1, dtype=torch.uint8, device="meta")
+    storage = _STORAGE.get(quantization.storage, torch.uint8)
+    packed = torch.empty(-(-num_weights // (2 * storage.itemsize)), 1, dtype=storage, device="meta")
     made.weight = nn.Parameter(packed, requires_grad=False)
     made.weight.compress_statistics, made.weight.quant_type = quantization.double_quant, quantization.kind
     made.bias = layer.bias

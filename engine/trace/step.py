@@ -1,5 +1,6 @@
 """Runs training steps of a workload on fake tensors and returns what the tracer saw."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..specs.workload import Workload
-from . import build, heads, optimizers
+from . import build, fsdp, heads, optimizers
 from .layers import blocks
 from .phases import Phases
 from .tracer import StorageTracer, Trace
@@ -41,9 +42,13 @@ def trace_steps(model: Any, workload: Workload) -> Trace:
         model: What ``build.prepare`` returned, its layers cut or not.
         workload: What is trained how.
     """
+    is_sharded = workload.sharding.backend in ("fsdp", "fsdp1")
+    ranks = fsdp.mesh(workload) if is_sharded else None
+    gc.collect()
+    gc.disable()  # frees follow from references alone, and always at the same place
     with FakeTensorMode(allow_non_fake_inputs=True), _as_on_a_gpu():
-        bench = _bench(model, workload)
-        with bench.tracer:
+        bench = _bench(model, workload, ranks)
+        with bench.tracer, fsdp.buffers_told(bench.tracer) if is_sharded else nullcontext():
             optimizer = (
                 None if workload.optimizer_in_backward else optimizers.make(workload.optimizer, bench.trained)
             )
@@ -54,18 +59,22 @@ def trace_steps(model: Any, workload: Workload) -> Trace:
     return bench.tracer.trace
 
 
-def _bench(model: Any, workload: Workload) -> Bench:
+def _bench(model: Any, workload: Workload, ranks: Any) -> Bench:
     build.as_fake(model, workload)
     bare = model.get_base_model() if workload.method == "lora" else model
+    layers = blocks(bare)
     model.train()
     if workload.checkpointing == "full":
         bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if workload.method == "lora":
             bare.enable_input_require_grads()
-    loss_of = heads.install(bare, workload.loss)
+    is_cast_outside = workload.autocast is not None and workload.trainer in ("trl", "transformers")
+    loss_of = heads.install(bare, workload.loss, is_cast_outside=is_cast_outside)
     tracer = StorageTracer()
     phases = Phases(tracer)
-    phases.watch(bare, blocks(bare))
+    phases.watch(bare, layers)
+    if ranks is not None:
+        fsdp.shard(model, bare, layers, workload, ranks)
     for name, parameter in model.named_parameters():
         tracer.track(parameter, "weights", name)
     for name, buffer in model.named_buffers():
@@ -88,7 +97,10 @@ def _bench(model: Any, workload: Workload) -> Bench:
 def _optimizer_step(bench: Bench, optimizer: Any, *, is_steady: bool) -> None:
     num_micro = min(bench.workload.gradient_accumulation_steps, 2) if is_steady else 1
     for number in range(num_micro):
-        bench.phases.is_steady = is_steady and number == num_micro - 1
+        is_last = number == num_micro - 1
+        bench.phases.is_steady = is_steady and is_last
+        if bench.workload.sharding.backend == "fsdp" and not bench.workload.sharding.syncs_every_batch:
+            bench.model.set_requires_gradient_sync(is_last)
         _micro_batch(bench)
     if optimizer is None:
         return
@@ -107,7 +119,11 @@ def _micro_batch(bench: Bench) -> None:
     loss, out = bench.loss_of(_Caller(bench.model, bench.workload), batch(bench.workload))
     if not bench.workload.keeps_output:
         del out
+    bench.phases.enter("head backward")
     loss.backward()
+    for parameter in bench.trained:
+        if parameter.grad is not None:
+            bench.tracer.regroup(parameter.grad, "gradients")
 
 
 def batch(workload: Workload) -> heads.Batch:

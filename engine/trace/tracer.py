@@ -59,7 +59,8 @@ def storages(tensor: Tensor) -> list[UntypedStorage]:
     """Return the storages under a tensor; of a sharded one those of its local part."""
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
-        return [storage for name in names for storage in storages(getattr(tensor, name))]
+        parts = (getattr(tensor, name) for name in names)
+        return [storage for part in parts if isinstance(part, Tensor) for storage in storages(part)]
     try:
         return [tensor.untyped_storage()]
     except NotImplementedError:  # sparse and other layouts without one
