@@ -129,6 +129,8 @@ FRONT = {
     "models": ["models", "llama"],
     "models NAME": ["models", "gpt2"],
     "schema": ["schema"],
+    "estimate": ["estimate", "openai-community/gpt2", "--machine", "2x4090"],
+    "estimate --explain": ["estimate", "openai-community/gpt2", "--explain"],
 }
 """The commands that a machine without the stack must answer too."""
 

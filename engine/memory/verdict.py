@@ -76,6 +76,13 @@ def place_verdict(estimate: Estimate, place: Place, free_bytes: int | None) -> V
     )
 
 
+def worst(*verdicts: Verdict) -> Verdict:
+    """Return the verdict that decides: the worst. Unknown counts only of the first."""
+    order = ("no", "unknown", "tight", "fits")
+    told = [found for found in verdicts[1:] if found.word != "unknown"]
+    return min((verdicts[0], *told), key=lambda found: order.index(found.word))
+
+
 def judge(
     *, least_bytes: int, likely_bytes: int, uncertainty: float, free_bytes: int | None, what: str
 ) -> Verdict:
@@ -88,8 +95,9 @@ def judge(
         free_bytes: ``None``: not known.
         what: ``device``, ``host``, ``disk``.
     """
-    if not math.isfinite(uncertainty) or uncertainty < 0 or min(least_bytes, likely_bytes) < 0:
-        text = f"the estimate does not say how sure it is, so nothing can be said of the {what}"
+    is_nothing = likely_bytes <= 0 and what == "device"
+    if is_nothing or least_bytes < 0 or not math.isfinite(uncertainty) or uncertainty < 0:
+        text = f"the estimate counts nothing or is not sure of itself: nothing can be said of the {what}"
         return Verdict(word="unknown", needed_bytes=max(0, likely_bytes), free_bytes=free_bytes, text=text)
     margin = math.ceil(likely_bytes * min(uncertainty, 1e6))
     needed = likely_bytes + margin

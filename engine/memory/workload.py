@@ -4,7 +4,8 @@
 the libraries. A saved job and its strategy are one recipe (``workload_of``), options of a command another.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from ..specs.adapter import ALL_LINEAR, Adapter
 from ..specs.job import Job
@@ -36,6 +37,11 @@ EAGER_ONLY = frozenset({"gemma2", "gpt_oss", "deepseek_v4"})
 """Models for which transformers 5.23 has no sdpa (``_supports_sdpa = False``)."""
 FUSED_HEAD_SINCE = (1, 16)
 """First version of trl of which we know that it never builds the logits (``add_fused_lm_head``)."""
+BackendName = Literal["single", "ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp-keep", "hsdp"]
+"""Engine and what it shards. ``fsdp-keep`` does not drop gathered layers after the forward pass (ZeRO-2 of
+FSDP), ``hsdp`` shards inside a node and keeps a copy on each."""
+OffloadName = Literal["none", "optimizer", "all", "nvme"]
+ZERO_STAGES: dict[str, Literal[1, 2, 3]] = {"zero1": 1, "zero2": 2, "zero3": 3}
 MOST_DIGITS = 5
 """Of a version's number; what is longer is none."""
 KBIT = frozenset({"nf4", "fp4", "int8"})
@@ -117,7 +123,7 @@ def recipe_workload(recipe: Recipe, model: ModelSpec, *, stack: Stack | None = N
         method=recipe.method,
         adapter=recipe.adapter if recipe.method == "lora" else None,
         num_trainable_layers=recipe.num_trainable_layers if recipe.method == "freeze" else None,
-        quantization=recipe.quantization,
+        quantization=_stored(recipe, weights),
         weights=weights,
         trainable=trainable,
         autocast=autocast,
@@ -128,6 +134,8 @@ def recipe_workload(recipe: Recipe, model: ModelSpec, *, stack: Stack | None = N
         checkpointing=recipe.checkpointing,
         attention=recipe.attention or usual_attention(recipe, model),
         packing=recipe.packing,
+        # Only packed batches all have the same length.
+        varied_lengths=not recipe.packing,
         loss=_loss_head(recipe, stack),
         reference_model=recipe.method != "lora" and recipe.stage in REFERENCE,
         sharding=recipe.sharding,
@@ -168,9 +176,21 @@ def usual_attention(recipe: Recipe, model: ModelSpec) -> AttentionKind:
 
 
 def sharding_of(strategy: Strategy) -> Sharding:
-    """Return how a strategy spreads the state of training."""
+    """Return how a strategy of one machine spreads the state of training.
+
+    FSDP moves parameters, gradients and optimizer together (torch 2.13, CPUOffloadPolicy).
+    """
+    is_fsdp = strategy.backend == "fsdp"
     return Sharding(
-        backend=strategy.backend, num_ranks=strategy.num_processes, ranks_per_node=strategy.num_processes
+        backend=strategy.backend,
+        num_ranks=strategy.num_processes,
+        ranks_per_node=strategy.num_processes,
+        num_shards=strategy.num_shards,
+        zero_stage=strategy.zero_stage,
+        reshard_after_forward=strategy.reshard_after_forward,
+        master=master_format(strategy.mixed_precision) if strategy.backend == "zero" else None,
+        offload_optimizer=strategy.offload_parameters if is_fsdp else strategy.offload_optimizer,
+        offload_parameters=strategy.offload_parameters,
     )
 
 
@@ -189,6 +209,15 @@ def _adapter(job: Job) -> Adapter | None:
         targets=(ALL_LINEAR,) if targets == ALL_LINEAR else tuple(targets),
         dropout=method.lora_dropout,
     )
+
+
+def _stored(recipe: Recipe, weights: DType) -> Quantization | None:
+    """Packed bytes are sharded only in a float type (peft 0.21, docs: fsdp.md and deepspeed.md)."""
+    quantization, sharding = recipe.quantization, recipe.sharding
+    is_spread = sharding.backend == "fsdp" or sharding.zero_stage == ZERO_STAGES["zero3"]
+    if quantization is None or quantization.kind not in ("nf4", "fp4") or not is_spread:
+        return quantization
+    return replace(quantization, storage=weights)
 
 
 def _upcasts_frozen(recipe: Recipe) -> bool:
@@ -211,3 +240,46 @@ def version(text: str) -> tuple[int, int]:
     parts = [*text.split("."), "0", "0"][:2]
     major, minor = (int(part) if part.isdecimal() and len(part) <= MOST_DIGITS else 0 for part in parts)
     return major, minor
+
+
+def sharding_for(
+    backend: BackendName,
+    *,
+    num_ranks: int,
+    ranks_per_node: int,
+    precision: Precision,
+    offload: OffloadName = "none",
+) -> Sharding:
+    """Return how a named engine spreads the state of training.
+
+    Args:
+        backend: Its name.
+        num_ranks: Ranks of the whole run.
+        ranks_per_node: Ranks of one node.
+        precision: ``mixed_precision``.
+        offload: What leaves the device; ``all`` is parameters and optimizer, ``nvme`` the same to a disk.
+    """
+    plain = Sharding(num_ranks=num_ranks, ranks_per_node=ranks_per_node)
+    place: Literal["none", "cpu", "nvme"]
+    place = "none" if offload == "none" else "nvme" if offload == "nvme" else "cpu"
+    if backend in ("single", "ddp"):
+        return replace(plain, backend="single" if backend == "single" else "ddp")
+    if backend in ("zero1", "zero2", "zero3"):
+        stage = ZERO_STAGES[backend]
+        return replace(
+            plain,
+            backend="zero",
+            zero_stage=stage,
+            num_shards=num_ranks,
+            master=master_format(precision),
+            offload_optimizer=place,
+            offload_parameters=place if backend == "zero3" and offload != "optimizer" else "none",
+        )
+    return replace(
+        plain,
+        backend="fsdp",
+        num_shards=ranks_per_node if backend == "hsdp" else num_ranks,
+        reshard_after_forward=backend != "fsdp-keep",
+        offload_optimizer=place,
+        offload_parameters=place,
+    )

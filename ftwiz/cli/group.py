@@ -20,19 +20,34 @@ class Verb(NamedTuple):
 
 VERBS = {
     "run": Verb("run", "Plan a job, write its run folder, launch it and follow it."),
+    "demo": Verb("run", "Train a tiny model on the embedded demo, in about a minute."),
     "watch": Verb("watch", "Follow a run on one screen, or as lines or JSON."),
     "runs": Verb("runs", "List the runs."),
     "logs": Verb("runs", "Print what the ranks wrote."),
-    "stop": Verb("runs", "Save a checkpoint and stop a run."),
-    "resume": Verb("run", "Go on from the newest whole checkpoint."),
+    "stop": Verb("runs", "Save a checkpoint and stop."),
+    "resume": Verb("run", "Go on from the newest one."),
     "plan": Verb("plan", "Show the plan of a job and its reasons; start nothing."),
-    "demo": Verb("run", "Train a tiny model on the embedded demo, in about a minute."),
+    "estimate": Verb("estimate", "Say what training takes on device, host and disk, and why."),
+    "check": Verb("check", "Find everything that can fail in a job; --smoke N also tries it."),
+    "check": Verb("check", "Look for all that can fail in a job, before it fails."),
+    "devices": Verb("devices", "Show accelerators, links, host, disks and network."),
     "doctor": Verb("doctor", "Find what keeps training from working here, and what to do."),
-    "devices": Verb("devices", "Show accelerators, links, host, disks and network, as they are now."),
     "models": Verb("models", "Find models: on this machine first, then in the catalogue."),
+    "accuracy": Verb("accuracy", "Compare the estimate with measurements."),
     "presets": Verb("plan", "List the presets."),
-    "schema": Verb("plan", "Print the JSON schema of the job file, for editors."),
+    "schema": Verb("plan", "Print the JSON schema of the job file."),
+    "accuracy": Verb("accuracy", "Compare the memory estimate with measurements."),
 }
+
+LINES = (
+    *(("run",), ("demo",), ("watch",), ("runs", "logs"), ("stop", "resume")),
+    *(("plan",), ("estimate",), ("check",), ("devices",), ("doctor",), ("models",), ("presets", "schema")),
+)
+"""Verbs that share a line of the help, which has to fit on a screen of 24 lines."""
+
+
+MOST_CHARACTERS = 600
+"""Of a message: enough for every reason, and not for all of what was typed by accident."""
 
 
 class LazyGroup(click.Group):
@@ -66,7 +81,9 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+            shown = [[name for name in names if name in VERBS] for names in LINES]
+            lines = [(", ".join(names), " ".join(VERBS[name].help for name in names)) for names in shown]
+            formatter.write_dl([line for line in lines if line[0]])
 
 
 @click.group(
@@ -123,6 +140,8 @@ def _complain(message: str, hint: str | None, code: ExitCode) -> int:
 
 def _one_line(text: str) -> str:
     """Keep a message on its line, and control characters of a file's content off the terminal."""
+    if len(text) > MOST_CHARACTERS:
+        text = f"{text[:MOST_CHARACTERS]}..."
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

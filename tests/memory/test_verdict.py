@@ -108,7 +108,11 @@ def test_an_estimate_that_is_unsure_of_itself_never_fits(share: float) -> None:
     assert verdict(estimate(1, uncertainty=share), 80 * GIB).word == "unknown"
 
 
-sizes = st.integers(0, 1 << 60)
+def test_an_estimate_that_counts_nothing_never_fits() -> None:
+    assert verdict(estimate(0), 80 * GIB).word == "unknown"
+
+
+sizes = st.integers(1, 1 << 60)
 
 
 @given(device=sizes, reserved=sizes, driver=sizes, free=sizes, share=st.floats(0, 10))
