@@ -28,15 +28,13 @@ VERBS = {
     "resume": Verb("run", "Go on from the newest one."),
     "plan": Verb("plan", "Show the plan of a job and its reasons; start nothing."),
     "estimate": Verb("estimate", "Say what training takes on device, host and disk, and why."),
-    "check": Verb("check", "Find everything that can fail in a job; --smoke N also tries it."),
-    "check": Verb("check", "Look for all that can fail in a job, before it fails."),
+    "check": Verb("check", "Find everything that can fail in a job; --smoke N tries it."),
     "devices": Verb("devices", "Show accelerators, links, host, disks and network."),
     "doctor": Verb("doctor", "Find what keeps training from working here, and what to do."),
     "models": Verb("models", "Find models: on this machine first, then in the catalogue."),
     "accuracy": Verb("accuracy", "Compare the estimate with measurements."),
     "presets": Verb("plan", "List the presets."),
     "schema": Verb("plan", "Print the JSON schema of the job file."),
-    "accuracy": Verb("accuracy", "Compare the memory estimate with measurements."),
 }
 
 LINES = (
