@@ -4,15 +4,25 @@ Memory is not estimated here yet, so no choice rests on bytes: where bytes would
 careful side and says so.
 """
 
-from .backends import BACKENDS, can_be_shown, visible_environment
+from .backends import BACKENDS, ENGINE_PINS, backend, can_be_shown, visible_environment
 from .errors import BadInput, Refused
 from .specs.job import Job, PlanPins
 from .specs.machine import CPU, Device, Machine
 from .specs.model import ModelSpec
 from .specs.plan import Backend, Plan, Precision, Reason, Rejected, Strategy
 
+AUTOMATIC: frozenset[Backend] = frozenset({"single", "ddp"})
+"""Engines that are chosen unasked. What the others save is memory, which is not estimated yet."""
 MICRO_BATCH_TOKENS = 8192
 """Most tokens (micro batch x longest sequence) that a rank takes at once while memory is not estimated."""
+
+ZERO_SPLITS = (
+    "nothing",
+    "optimizer states",
+    "optimizer states and gradients",
+    "optimizer states, gradients and weights",
+)
+"""By stage. Source: Rajbhandari et al. 2020, arXiv 1910.02054."""
 
 
 def recommend(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
@@ -29,14 +39,14 @@ def recommend(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
     """
     devices = _devices(job.plan, machine)
     kind = devices[0].kind if devices else CPU
-    backend, backend_reason, rejected = _choose_backend(job, devices)
-    num_processes, processes_reason = _choose_num_processes(job, backend, devices)
+    name, backend_reason, rejected = _choose_backend(job, devices)
+    num_processes, processes_reason = _choose_num_processes(job, name, devices)
     chosen, device_reasons = _choose_devices(devices, num_processes, _of_kind(machine, kind))
     micro_batch, micro_reason = _choose_micro_batch(job, num_processes)
     checkpointing, checkpointing_reason = _choose_checkpointing(job.plan, kind)
     precision, precision_reason = _choose_precision(job.plan, kind, chosen)
-    strategy = Strategy(
-        backend=backend,
+    base = Strategy(
+        backend=name,
         device_kind=kind,
         num_processes=num_processes,
         micro_batch_size=micro_batch,
@@ -44,7 +54,8 @@ def recommend(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
         gradient_checkpointing=checkpointing,
         mixed_precision=precision,
     )
-    reasons = [backend_reason, processes_reason, *device_reasons, micro_reason]
+    strategy, sharding_reasons = _choose_sharding(base, job.plan)
+    reasons = [backend_reason, processes_reason, *sharding_reasons, *device_reasons, micro_reason]
     reasons += [checkpointing_reason, precision_reason, *_length_reasons(job, model)]
     return Plan(
         strategy=strategy,
@@ -85,15 +96,18 @@ def _is_usable(device: Device) -> bool:
 
 def _choose_backend(job: Job, devices: tuple[Device, ...]) -> tuple[Backend, Reason, tuple[Rejected, ...]]:
     pins = job.plan
+    _check_engine_pins(pins)
     broken = {
         candidate.NAME: rule
         for candidate in BACKENDS
+        if candidate.NAME in AUTOMATIC | {pins.backend}
         for rule in reversed(candidate.RULES)  # the first broken rule speaks
         if rule.broken(pins, devices)
     }
     if pins.backend != "auto":
         if rule := broken.get(pins.backend):
-            raise BadInput(f"plan.backend is {pins.backend}: {rule.text}", hint="set plan.backend to auto")
+            hint = "change what does not fit, or set plan.backend to auto"
+            raise BadInput(f"plan.backend is {pins.backend}: {rule.text}", hint=hint)
         return pins.backend, Reason(about="backend", text="pinned in the job"), ()
     rejected = [Rejected(choice=name, text=rule.text, source=rule.source) for name, rule in broken.items()]
     wanted = len(devices) or 1 if pins.num_processes == "auto" else pins.num_processes
@@ -115,9 +129,59 @@ def _choose_backend(job: Job, devices: tuple[Device, ...]) -> tuple[Backend, Rea
     return "single", Reason(about="backend", text=text), tuple(rejected)
 
 
-def _choose_num_processes(job: Job, backend: Backend, devices: tuple[Device, ...]) -> tuple[int, Reason]:
+def _check_engine_pins(pins: PlanPins) -> None:
+    """Refuse a pin that the pinned engine does not know, or that no engine is pinned for.
+
+    Raises:
+        BadInput: There is one.
+    """
+    unpinned = PlanPins()
+    pinned = [name for name in sorted(ENGINE_PINS) if getattr(pins, name) != getattr(unpinned, name)]
+    known = frozenset[str]() if pins.backend == "auto" else backend(pins.backend).PINS
+    for name in pinned:
+        if name not in known:
+            takers = " or ".join(engine.NAME for engine in BACKENDS if name in engine.PINS)
+            raise BadInput(
+                f"plan.{name} is for plan.backend {takers}, and plan.backend is {pins.backend}",
+                hint=f"set plan.backend to {takers}, or take plan.{name} out",
+            )
+
+
+def _choose_sharding(base: Strategy, pins: PlanPins) -> tuple[Strategy, list[Reason]]:
+    """Take the engine's most careful way that offloads nothing unasked: it splits and drops the most."""
+    size = pins.shard_size
+    if size != "auto" and base.num_processes % size:
+        raise BadInput(
+            f"plan.shard_size {size} does not divide the {base.num_processes} ranks",
+            hint=f"set it to one of {_divisors(base.num_processes)[1:]}, or to auto",
+        )
+    offered = backend(base.backend).strategies(base, pins)
+    chosen = min(reversed(offered), key=_num_offloads)
+    if base.backend not in {"zero", "fsdp"}:
+        return chosen, []
+    text = _sharding_text(chosen)
+    is_pinned = len(offered) == 1
+    why = "pinned in the job" if is_pinned else "the careful side while memory is not estimated"
+    return chosen, [Reason(about="sharding", text=f"{text}: {why}")]
+
+
+def _num_offloads(strategy: Strategy) -> int:
+    return (strategy.offload_optimizer != "none") + (strategy.offload_parameters != "none")
+
+
+def _sharding_text(strategy: Strategy) -> str:
+    if strategy.backend == "zero":
+        text = f"ZeRO-{strategy.zero_stage} splits {ZERO_SPLITS[strategy.zero_stage]}"
+    else:
+        kept = "dropped after the forward pass" if strategy.reshard_after_forward else "kept for the backward"
+        text = f"layers are split over {strategy.num_shards} ranks, {kept}"
+    places = {strategy.offload_optimizer, strategy.offload_parameters} - {"none"}
+    return text + (f", offloaded to {' and '.join(sorted(places))}" if places else "")
+
+
+def _choose_num_processes(job: Job, name: Backend, devices: tuple[Device, ...]) -> tuple[int, Reason]:
     pinned, batch = job.plan.num_processes, job.train.global_batch_size
-    if backend == "single":
+    if name == "single":
         return 1, Reason(about="num_processes", text="single is one process")
     if pinned != "auto":
         if devices and pinned > len(devices):

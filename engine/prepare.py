@@ -83,11 +83,11 @@ def prepare(loaded: LoadedJob, machine: Machine, *, python: str = sys.executable
     plan = recommend(job, model, machine)
     engine = backend(plan.strategy.backend)
     launch = engine.launch_command(plan.strategy, python)
-    by_hand = engine.by_hand_command(plan.strategy, python)
+    by_hand = engine.by_hand_commands(plan.strategy, python)
     files = {
         "job.yaml": dump_job(job),
         "train.yaml": train_file(job, plan.strategy, data),
-        **engine.files(plan.strategy),
+        **engine.files(plan.strategy, job, model),
         "launch.sh": _launch_script(launch, by_hand, plan.environment),
         "plan.json": _plan_file(loaded, machine, plan, launch),
     }
@@ -130,8 +130,9 @@ def _plan_file(loaded: LoadedJob, machine: Machine, plan: Plan, launch: list[str
     return json.dumps(body, indent=2) + "\n"
 
 
-def _launch_script(launch: list[str], by_hand: list[str], environment: Mapping[str, str]) -> str:
+def _launch_script(launch: list[str], by_hand: tuple[list[str], ...], environment: Mapping[str, str]) -> str:
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    lines = "".join(f"# {shlex.join(command)}\n" for command in by_hand)
     return f"""#!/bin/sh
 # Starts the ranks of this run by hand, without the supervisor: no states, no device samples, no resume.
 # Add --resume-from checkpoint-N to go on from a checkpoint.
@@ -139,5 +140,4 @@ cd "$(dirname "$0")" || exit 1
 {exports}exec {shlex.join(launch)} "$@"
 
 # The same without accelerate's launcher:
-# {shlex.join(by_hand)}
-"""
+{lines}"""

@@ -3,9 +3,12 @@
 Source: torch.nn.parallel.DistributedDataParallel.
 """
 
+from ..specs.job import Job, PlanPins
 from ..specs.machine import CPU
+from ..specs.model import ModelSpec
 from ..specs.plan import Rule, Strategy
-from .launch import ACCELERATE_FILE, RUN_FOLDER, WORKER_MODULE, accelerate_command, accelerate_file
+from .launch import ACCELERATE_FILE, accelerate_command, accelerate_file, torchrun_command
+from .rules import WHOLE_DEVICES
 
 NAME = "ddp"
 RULES = (
@@ -19,12 +22,9 @@ RULES = (
         text="ddp needs a device per rank, and there is one device",
         source="NCCL refuses two ranks on one GPU",
     ),
-    Rule(
-        broken=lambda _pins, devices: any(device.partition is not None for device in devices),
-        text="ddp needs whole devices: a process sees one slice of a partitioned card",
-        source="NVIDIA Multi-Instance GPU user guide, on CUDA device enumeration",
-    ),
+    WHOLE_DEVICES,
 )
+PINS: frozenset[str] = frozenset()
 
 # accelerate's word for several ranks on this kind of device (accelerate 1.15, utils/dataclasses.py,
 # DistributedType).
@@ -37,7 +37,12 @@ _DISTRIBUTED_TYPES = {
 }
 
 
-def files(strategy: Strategy) -> dict[str, str]:
+def strategies(base: Strategy, pins: PlanPins) -> tuple[Strategy, ...]:  # noqa: ARG001 - there is only one way
+    """Return the one way to do it."""
+    return (base,)
+
+
+def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, str]:  # noqa: ARG001 - asks neither
     """Return accelerate.yaml for one rank per device."""
     settings: dict[str, object] = {
         "distributed_type": _DISTRIBUTED_TYPES[strategy.device_kind],
@@ -54,8 +59,11 @@ def launch_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG00
     return accelerate_command(python, "--main_process_port", "0")
 
 
-def by_hand_command(strategy: Strategy, python: str) -> list[str]:
+def by_hand_commands(strategy: Strategy, python: str) -> tuple[list[str], ...]:
     """Return the equivalent torchrun."""
-    ranks = str(strategy.num_processes)
-    torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks]
-    return [*torchrun, "-m", WORKER_MODULE, RUN_FOLDER]
+    return (torchrun_command(python, strategy.num_processes),)
+
+
+def environment(strategy: Strategy) -> dict[str, str]:  # noqa: ARG001 - the same for every strategy
+    """Return nothing: several ranks are enough for accelerate to take DDP."""
+    return {}

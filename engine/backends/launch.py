@@ -19,6 +19,12 @@ def accelerate_command(python: str, *options: str) -> list[str]:
     return [*launcher, *options, "-m", WORKER_MODULE, RUN_FOLDER]
 
 
+def torchrun_command(python: str, num_processes: int) -> list[str]:
+    """Return torchrun of the worker on one machine, on a free port."""
+    torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+    return [*torchrun, "-m", WORKER_MODULE, RUN_FOLDER]
+
+
 def accelerate_file(comment: str, settings: dict[str, object]) -> str:
     """Return the text of accelerate.yaml with the keys that every engine needs.
 

@@ -1,6 +1,8 @@
 """One process on one device: no communication, nothing sharded."""
 
+from ..specs.job import Job, PlanPins
 from ..specs.machine import CPU
+from ..specs.model import ModelSpec
 from ..specs.plan import Rule, Strategy
 from .launch import ACCELERATE_FILE, accelerate_command, accelerate_file, worker_command
 
@@ -12,9 +14,15 @@ RULES = (
         source="definition",
     ),
 )
+PINS: frozenset[str] = frozenset()
 
 
-def files(strategy: Strategy) -> dict[str, str]:
+def strategies(base: Strategy, pins: PlanPins) -> tuple[Strategy, ...]:  # noqa: ARG001 - there is only one way
+    """Return the one way to do it."""
+    return (base,)
+
+
+def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, str]:  # noqa: ARG001 - asks neither
     """Return accelerate.yaml for one process."""
     settings: dict[str, object] = {
         "distributed_type": "NO",
@@ -30,6 +38,11 @@ def launch_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG00
     return accelerate_command(python)
 
 
-def by_hand_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG001 - the same for every strategy
+def by_hand_commands(strategy: Strategy, python: str) -> tuple[list[str], ...]:  # noqa: ARG001 - see above
     """Return the worker itself: one process needs no launcher."""
-    return worker_command(python)
+    return (worker_command(python),)
+
+
+def environment(strategy: Strategy) -> dict[str, str]:  # noqa: ARG001 - the same for every strategy
+    """Return nothing: accelerate needs no word for one process."""
+    return {}

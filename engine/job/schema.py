@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ..specs.job import RUN_NAME, Job
+from ..specs.job import ABSOLUTE_PATH, RUN_NAME, Job
 
 _NOUNS = {
     "integer": "a whole number",
@@ -12,7 +12,10 @@ _NOUNS = {
     "boolean": "true or false",
     "object": "keys and values",
 }
-_PATTERNS = {RUN_NAME: "up to 64 letters, digits and ._- that begin with a letter or digit"}
+_PATTERNS = {
+    RUN_NAME: "up to 64 letters, digits and ._- that begin with a letter or digit",
+    ABSOLUTE_PATH: "a path that begins with /",
+}
 
 
 @cache

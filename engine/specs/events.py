@@ -97,6 +97,14 @@ class RankEvent:
     num_trainable_parameters: int
     parameter_bytes: Mapping[str, int] = field(default_factory=dict)
     """Bytes held by this rank per dtype: ``{"bfloat16": 1234}``."""
+    sharding: str | None = None
+    """What splits the state of training: ``zero-2``, ``fsdp2``; absent when nothing does."""
+    num_shards: int = 1
+    """Parts that it is split into."""
+    num_local_parameters: int | None = None
+    """Weights that this rank holds between two steps."""
+    num_optimizer_parameters: int | None = None
+    """Trained weights whose optimizer states this rank holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

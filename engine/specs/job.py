@@ -15,6 +15,8 @@ DEMO_MODEL = "ftwiz:demo"
 """The name of the tiny model that ftwiz builds itself."""
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """What a run may be called: its folder carries the name."""
+ABSOLUTE_PATH = r"^/[^\x00-\x1f]*$"
+"""A folder that every rank finds under the same name, wherever it was started."""
 
 Auto = Literal["auto"]
 """Not pinned: decided by the planner or by the method, with a reason."""
@@ -173,8 +175,9 @@ class Train(Section):
 class PlanPins(Section):
     """What you pin; everything that stays auto is planned for the machine."""
 
-    backend: Literal["auto", "single", "ddp"] = "auto"
-    """single trains on one device, ddp holds the whole model on each of several."""
+    backend: Literal["auto", "single", "ddp", "zero", "fsdp"] = "auto"
+    """single trains on one device, ddp holds the whole model on each of several; zero (DeepSpeed) and fsdp
+    (PyTorch FSDP 2) split it over them."""
     device: Literal["auto", "cpu", "cuda", "npu", "xpu", "mps"] = "auto"
     """Kind of device to train on."""
     num_processes: Auto | PositiveInt = "auto"
@@ -185,6 +188,22 @@ class PlanPins(Section):
     """Recompute activations in the backward pass: less memory, about a third slower."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
     """Number format of the forward pass."""
+    zero_stage: Auto | Literal[0, 1, 2, 3] = "auto"
+    """zero: 1 splits optimizer states over the devices, 2 gradients too, 3 weights too; 0 splits nothing."""
+    offload_optimizer: Literal["auto", "none", "cpu", "nvme"] = "auto"
+    """zero: keep optimizer states in host memory or on a disk. Slow."""
+    offload_parameters: Literal["auto", "none", "cpu", "nvme"] = "auto"
+    """zero 3 and fsdp: keep weights in host memory (zero: or on a disk) while no layer needs them. Slower."""
+    nvme_path: str | None = Field(default=None, pattern=ABSOLUTE_PATH, max_length=4096)
+    """Folder on the disk that nvme means, from the root: /mnt/nvme."""
+    reshard_after_forward: Auto | bool = "auto"
+    """fsdp: true drops gathered weights after the forward pass; false keeps them until the backward pass:
+    faster, more memory."""
+    shard_size: Auto | PositiveInt = "auto"
+    """fsdp: ranks that hold one copy of the model together; each further group holds another copy (hybrid
+    sharding). auto is all ranks."""
+    state_dict: Literal["auto", "sharded", "full"] = "auto"
+    """fsdp: sharded checkpoints are written by all ranks at once; full ones by the first, in one file."""
 
 
 class RunOptions(Section):

@@ -7,8 +7,11 @@ from typing import Literal
 from .job import PlanPins
 from .machine import Device
 
-Backend = Literal["single", "ddp"]
+Backend = Literal["single", "ddp", "zero", "fsdp"]
 Precision = Literal["no", "fp16", "bf16"]
+ZeroStage = Literal[0, 1, 2, 3]
+Offload = Literal["none", "cpu", "nvme"]
+StateDict = Literal["sharded", "full"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +28,27 @@ class Strategy:
     gradient_accumulation_steps: int
     gradient_checkpointing: bool
     mixed_precision: Precision
+    shard_size: int | None = None
+    """Ranks that hold one copy of what is sharded together; ``None``: nothing is sharded, or all ranks."""
+    zero_stage: ZeroStage = 0
+    """zero: what is split over the ranks. 1: optimizer states, 2: and gradients, 3: and weights."""
+    offload_optimizer: Offload = "none"
+    """Where optimizer states live instead of on the device."""
+    offload_parameters: Offload = "none"
+    """Where weights live while no layer needs them."""
+    nvme_path: str | None = None
+    """Folder on the disk that ``nvme`` means."""
+    reshard_after_forward: bool = True
+    """fsdp: gathered layers are dropped after the forward pass, and gathered again for the backward pass."""
+    state_dict: StateDict = "sharded"
+    """fsdp: whether a checkpoint holds a file per rank or one that rank 0 writes."""
+
+    @property
+    def num_shards(self) -> int:
+        """Parts that one copy of what is sharded is split into; 1 when nothing is."""
+        if self.backend == "fsdp" or (self.backend == "zero" and self.zero_stage > 0):
+            return self.shard_size or self.num_processes
+        return 1
 
     @property
     def global_batch_size(self) -> int:

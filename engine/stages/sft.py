@@ -28,6 +28,11 @@ DECIDED_ELSEWHERE: Mapping[str, str] = {
     "bf16": "plan.mixed_precision",
     "fp16": "plan.mixed_precision",
     "use_cpu": "plan.device",
+    "fsdp": "plan.backend",
+    "fsdp_config": "plan.backend",
+    "deepspeed": "plan.backend",
+    "parallelism_config": "plan.backend",
+    "ddp_backend": "plan.backend",
     "completion_only_loss": "train.assistant_only_loss",
     "eval_strategy": "train.eval_steps",
     "save_strategy": "train.save_steps",
@@ -113,8 +118,12 @@ def _data_arguments(train: Train, data: DataSummary) -> dict[str, object]:
 
 
 def _precision(strategy: Strategy) -> dict[str, object]:
+    # With use_cpu accelerate would not see DeepSpeed, which takes the CPU by itself where there is no other
+    # device; then only the way that ranks talk must be said (accelerate 1.15, state.py).
+    is_zero_on_cpu = strategy.backend == "zero" and strategy.device_kind == CPU
     return {
-        "use_cpu": strategy.device_kind == CPU,
+        "use_cpu": strategy.device_kind == CPU and not is_zero_on_cpu,
+        **({"ddp_backend": "gloo"} if is_zero_on_cpu else {}),
         "bf16": strategy.mixed_precision == "bf16",
         "fp16": strategy.mixed_precision == "fp16",
         "activation_checkpointing": strategy.gradient_checkpointing,

@@ -52,9 +52,10 @@ def weights_dtype(job: Job, strategy: Strategy) -> str:
     """Return the number format of the loaded weights, as torch calls it.
 
     Weights that are trained stay float32: bfloat16 has too few digits to add small updates to. Weights that
-    LoRA only reads are kept in the format that they are computed in, which halves their memory.
+    LoRA only reads are kept in the format that they are computed in, which halves their memory. DeepSpeed
+    computes in the format that the model has, and keeps a float32 copy of what is trained itself.
     """
-    if job.method.kind == "full":
+    if job.method.kind == "full" and strategy.backend != "zero":
         return "float32"
     return {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}[strategy.mixed_precision]
 

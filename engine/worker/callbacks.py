@@ -14,6 +14,7 @@ from ..checkpoints import surplus, write_manifest
 from ..rundir import RunFolder
 from ..specs.events import CheckpointEvent, EvalEvent, StepEvent
 from ..specs.plan import Strategy
+from .engines import splits_weights
 from .peaks import FIRST_STEPS, Peaks
 from .ranks import Group, check_ranks, describe_rank
 from .samples import Prompt, answer
@@ -176,7 +177,8 @@ class Events(TrainerCallback):  # type: ignore[misc]
 
     def _answer(self, step: int) -> float | None:
         matched = None
-        if self._around.group.rank.is_first and self._around.prompts:
+        is_wanted = self._around.group.rank.is_first or splits_weights(self._around.strategy)
+        if is_wanted and self._around.prompts:
             events = answer(
                 self._trainer.model,
                 self._trainer.processing_class,

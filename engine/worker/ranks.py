@@ -9,11 +9,15 @@ from typing import Any
 from ..errors import Refused
 from ..specs.events import RankEvent
 from ..specs.plan import Strategy
+from .census import take
+from .engines import splits_weights
 from .settings import Rank
 
 PATIENCE = timedelta(hours=6)
 """Longest wait for another rank that is busy (saving, generating). A rank that died is noticed at once."""
 DDP_CLASS = "DistributedDataParallel"
+MOST_PADDING = 0.25
+"""Parts are made equal by padding, which weighs most in tiny models; a part that is a whole is far above."""
 
 
 class Group:
@@ -74,11 +78,7 @@ def check_world(rank: Rank, strategy: Strategy) -> None:
 
 def describe_rank(rank: Rank, trainer: Any) -> RankEvent:
     """Return what this rank has become, after the trainer has prepared the model."""
-    parameters = list(trainer.model.parameters())
-    held: dict[str, int] = {}
-    for parameter in parameters:
-        dtype = str(parameter.dtype).removeprefix("torch.")
-        held[dtype] = held.get(dtype, 0) + parameter.numel() * parameter.element_size()
+    census = take(trainer)
     return RankEvent(
         t=time.time(),
         rank=rank.rank,
@@ -88,9 +88,13 @@ def describe_rank(rank: Rank, trainer: Any) -> RankEvent:
         pid=os.getpid(),
         device=str(trainer.accelerator.device),
         engine=type(trainer.model_wrapped).__name__,
-        num_parameters=sum(parameter.numel() for parameter in parameters),
-        num_trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
-        parameter_bytes=held,
+        num_parameters=census.num_parameters,
+        num_trainable_parameters=census.num_trainable_parameters,
+        parameter_bytes=census.parameter_bytes,
+        sharding=census.sharding,
+        num_shards=census.num_shards,
+        num_local_parameters=census.num_local_parameters,
+        num_optimizer_parameters=census.num_optimizer_parameters,
     )
 
 
@@ -116,4 +120,23 @@ def _differs(event: RankEvent, strategy: Strategy) -> str | None:
     wants_ddp = strategy.backend == "ddp" and strategy.num_processes > 1
     if (event.engine == DDP_CLASS) != wants_ddp:
         return f"its model is a {event.engine}, and the backend is {strategy.backend}"
+    return _splits_otherwise(event, strategy)
+
+
+def _splits_otherwise(event: RankEvent, strategy: Strategy) -> str | None:
+    planned = {"zero": f"zero-{strategy.zero_stage}", "fsdp": "fsdp2"}.get(strategy.backend)
+    if event.sharding != planned:
+        return f"it runs {event.sharding or 'nothing that splits'}, and {planned or 'nothing'} is planned"
+    if event.num_shards != strategy.num_shards:
+        return f"its smallest split is over {event.num_shards} ranks, not over {strategy.num_shards}"
+    if splits_weights(strategy):
+        most = event.num_parameters / strategy.num_shards * (1 + MOST_PADDING)
+        if event.num_local_parameters is None or event.num_local_parameters > most:
+            return f"it holds {event.num_local_parameters} of {event.num_parameters} weights"
+    most = event.num_trainable_parameters / strategy.num_shards * (1 + MOST_PADDING)
+    if event.num_optimizer_parameters is not None and event.num_optimizer_parameters > most:
+        return (
+            f"its optimizer holds {event.num_optimizer_parameters} of {event.num_trainable_parameters} "
+            f"trained weights, and {strategy.num_shards} ranks share them"
+        )
     return None

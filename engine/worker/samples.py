@@ -74,7 +74,7 @@ def _generate(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tok
         texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
     )
     inputs = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
-    with torch.inference_mode():
+    with torch.no_grad():  # FSDP keeps what it gathers here, and inference tensors cannot be trained with
         output = model.generate(**inputs, generation_config=_greedy(model, tokenizer, max_new_tokens))
     new = output[:, inputs["input_ids"].shape[1] :]
     decoded: list[str] = tokenizer.batch_decode(new, skip_special_tokens=True)

@@ -15,6 +15,7 @@ from ..rundir import RunFolder
 from ..specs.events import EndEvent
 from ..specs.job import Data
 from ..stages import stage
+from .engines import enter, save_whole
 from .loading import load_model, load_tokenizer, locate
 from .peaks import Peak, Peaks
 from .ranks import Group, check_world
@@ -47,6 +48,7 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, *, peaks: Peaks, resum
     os.chdir(run.path)
     settings = read_settings(run)
     check_world(rank, settings.strategy)
+    enter(settings.strategy)
     checkpoint = None if resume_from is None else _checkpoint(run, resume_from)
     rows = _rows(settings, voice)
     voice.say("importing the training stack")
@@ -125,7 +127,7 @@ def _save_model(run: RunFolder, trainer: Any, group: Group, voice: Voice) -> Non
     """Write the model beside, then rename: ``model/`` is whole or absent."""
     voice.say("saving the model")
     beside = run.path / ".model"
-    trainer.save_model(str(beside))
+    save_whole(trainer, str(beside))
     group.wait()
     if group.rank.is_first:
         shutil.rmtree(run.final_model, ignore_errors=True)

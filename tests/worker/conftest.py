@@ -10,10 +10,13 @@ from typing import Any, TypeVar
 
 import pytest
 
+from ftwiz.engine.backends import backend as engine_of
 from ftwiz.engine.data import inspect
+from ftwiz.engine.models import spec_from_config
 from ftwiz.engine.rundir import RunFolder, create
 from ftwiz.engine.specs.events import Event
 from ftwiz.engine.specs.job import Job
+from ftwiz.engine.specs.model import ModelSpec
 from ftwiz.engine.specs.plan import Strategy
 from ftwiz.engine.stages import train_file
 from ftwiz.engine.telemetry import read_events
@@ -29,7 +32,13 @@ SINGLE = Strategy(
     gradient_checkpointing=False,
     mixed_precision="no",
 )
-STRATEGIES = {"single": SINGLE, "ddp": replace(SINGLE, backend="ddp", num_processes=2, micro_batch_size=2)}
+DDP = replace(SINGLE, backend="ddp", num_processes=2, micro_batch_size=2)
+STRATEGIES = {
+    "single": SINGLE,
+    "ddp": DDP,
+    "zero": replace(DDP, backend="zero", zero_stage=2),
+    "fsdp": replace(DDP, backend="fsdp"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,12 @@ class Lab:
             "OMP_NUM_THREADS": "1",
             "LANG": "C.UTF-8",
         }
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's shape, as the planner reads it."""
+        config = json.loads((self.model / "config.json").read_text(encoding="utf8"))
+        return spec_from_config(config, where=str(self.model))
 
     def make(
         self, backend: str = "single", *, strategy: dict[str, Any] | None = None, **sections: Any
@@ -76,6 +91,7 @@ class Lab:
         files = {
             "train.yaml": train_file(job, planned, inspect(job.data)),
             "plan.json": json.dumps({"strategy": asdict(planned)}),
+            **engine_of(planned.backend).files(planned, job, self.spec),
         }
         return create(self.folder / "runs", "test", files=files)
 

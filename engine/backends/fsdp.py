@@ -1,0 +1,142 @@
+"""PyTorch FSDP 2: weights, gradients and optimizer states are split over the ranks, layer by layer.
+
+Version 2 (``fully_shard``) always: accelerate would take version 1 where the file does not say.
+Sources: torch 2.13, accelerate 1.15 (utils/fsdp_utils.py, utils/dataclasses.py).
+"""
+
+from dataclasses import replace
+from itertools import product
+
+from ..specs.job import Job, PlanPins
+from ..specs.machine import CPU
+from ..specs.model import ModelSpec
+from ..specs.plan import Offload, Rule, Strategy
+from .launch import ACCELERATE_FILE, accelerate_command, accelerate_file, torchrun_command
+from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_DEVICES, offloads_to
+
+NAME = "fsdp"
+VERSION = 2
+PINS = frozenset(
+    {"reshard_after_forward", "shard_size", "offload_optimizer", "offload_parameters", "state_dict"}
+)
+RULES = (
+    NOT_APPLE,
+    WHOLE_DEVICES,
+    OWN_MEMORY,
+    Rule(
+        broken=lambda pins, _devices: offloads_to(pins, "nvme"),
+        text="fsdp offloads to host memory only; a disk takes plan.backend zero",
+        source="torch 2.13, distributed/fsdp: CPUOffloadPolicy is the only one",
+    ),
+    Rule(
+        broken=lambda pins, _devices: (
+            "auto" not in {pins.offload_optimizer, pins.offload_parameters}
+            and pins.offload_optimizer != pins.offload_parameters
+        ),
+        text="fsdp offloads weights and optimizer states together; plan.offload_* say different things",
+        source="torch 2.13, distributed/fsdp: CPUOffloadPolicy",
+    ),
+    Rule(
+        broken=lambda pins, _devices: pins.shard_size == 1,
+        text="plan.shard_size 1 splits nothing, which is plan.backend ddp",
+        source="definition",
+    ),
+)
+
+
+def strategies(base: Strategy, pins: PlanPins) -> tuple[Strategy, ...]:
+    """Return what is kept on the device for how long, the fastest first."""
+    reshards = (False, True) if pins.reshard_after_forward == "auto" else (pins.reshard_after_forward,)
+    shards = (None,) if pins.shard_size == "auto" else (_shard_size(base, pins.shard_size),)
+    return tuple(
+        replace(
+            base,
+            reshard_after_forward=reshard,
+            shard_size=shard_size,
+            offload_optimizer=place,
+            offload_parameters=place,
+            state_dict="full" if pins.state_dict == "full" else "sharded",
+        )
+        for place, shard_size, reshard in product(_places(pins), shards, reshards)
+    )
+
+
+def _shard_size(base: Strategy, pinned: int) -> int | None:
+    return None if pinned == base.num_processes else pinned
+
+
+def _places(pins: PlanPins) -> tuple[Offload, ...]:
+    pinned = {pins.offload_optimizer, pins.offload_parameters} - {"auto"}
+    if not pinned:
+        return ("none", "cpu")
+    return ("cpu",) if "cpu" in pinned else ("none",)
+
+
+def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, str]:  # noqa: ARG001 - asks neither
+    """Return accelerate.yaml; it holds everything that version 2 reads and nothing of version 1."""
+    settings: dict[str, object] = {
+        "distributed_type": "FSDP",
+        "num_processes": strategy.num_processes,
+        "mixed_precision": strategy.mixed_precision,
+        "use_cpu": strategy.device_kind == CPU,
+        "fsdp_config": {
+            "fsdp_version": VERSION,
+            "fsdp_reshard_after_forward": strategy.reshard_after_forward,
+            "fsdp_offload_params": strategy.offload_parameters == "cpu",
+            "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "fsdp_state_dict_type": _state_dict_type(strategy),
+            # Rank 0 reads the weights and sends the others their parts: one copy in host memory.
+            "fsdp_cpu_ram_efficient_loading": True,
+            # The trainer does it (train.yaml). accelerate's own would forget the random state, and with
+            # dropout compute another layer in the backward pass (1.15: preserve_rng_state=False).
+            "fsdp_activation_checkpointing": False,
+        },
+    }
+    if strategy.shard_size is not None:
+        settings["parallelism_config"] = {
+            "parallelism_config_dp_replicate_size": strategy.num_processes // strategy.shard_size,
+            "parallelism_config_dp_shard_size": strategy.shard_size,
+        }
+    return {ACCELERATE_FILE: accelerate_file(_comment(strategy), settings)}
+
+
+def _comment(strategy: Strategy) -> str:
+    ranks = "1 rank" if strategy.num_processes == 1 else f"{strategy.num_processes} ranks"
+    hybrid = "" if strategy.shard_size is None else f", a copy of the model on every {strategy.shard_size}"
+    return f"accelerate launch: FSDP {VERSION}, {ranks}{hybrid}"
+
+
+def _state_dict_type(strategy: Strategy) -> str:
+    return {"sharded": "SHARDED_STATE_DICT", "full": "FULL_STATE_DICT"}[strategy.state_dict]
+
+
+def launch_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG001 - ranks are counted in the file
+    """Return ``accelerate launch`` on a free port."""
+    return accelerate_command(python, "--main_process_port", "0")
+
+
+def by_hand_commands(strategy: Strategy, python: str) -> tuple[list[str], ...]:
+    """Return the equivalent torchrun."""
+    return (torchrun_command(python, strategy.num_processes),)
+
+
+def environment(strategy: Strategy) -> dict[str, str]:
+    """Return what ``accelerate launch`` tells its ranks of accelerate.yaml (accelerate 1.15)."""
+    variables = {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": str(VERSION),
+        "FSDP_RESHARD_AFTER_FORWARD": str(strategy.reshard_after_forward).lower(),
+        "FSDP_OFFLOAD_PARAMS": str(strategy.offload_parameters == "cpu").lower(),
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_STATE_DICT_TYPE": _state_dict_type(strategy),
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+        "FSDP_ACTIVATION_CHECKPOINTING": "false",
+    }
+    if strategy.shard_size is not None:
+        copies = strategy.num_processes // strategy.shard_size
+        variables |= {
+            "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+            "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": str(copies),
+            "PARALLELISM_CONFIG_DP_SHARD_SIZE": str(strategy.shard_size),
+        }
+    return variables
