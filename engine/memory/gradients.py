@@ -2,8 +2,8 @@
 
 from ..specs.estimate import PhaseName, Place, Term
 from ..specs.workload import DTYPE_BYTES
+from .cuts import FSDP, flat_elements, local_bytes
 from .lines import HELD, Product, term
-from .sharding import FSDP, flat_elements, local_bytes
 from .state_key import ZERO3, ZERO12, Key
 from .tensors import elements, largest
 

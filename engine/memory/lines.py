@@ -35,7 +35,8 @@ class Product:
     @property
     def text(self) -> str:
         """As a person would type it."""
-        text = f"{self.number:,} x {self.size:g} B"
+        size = f"{int(self.size):,}" if self.size == int(self.size) else f"{self.size:.12g}"
+        text = f"{self.number:,} x {size} B"
         return text if self.shards == 1 else f"{text} / {self.shards:,}"
 
 

@@ -1,146 +1,205 @@
-"""Which part of each tensor a rank holds, and where: on its device, in host memory, on a disk. Pure."""
+"""What engines hold beside the state itself: gathered layers, buckets, gradients on their way. Pure.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+FSDP2 as accelerate 1.15 wraps it: every block is a unit, the input embedding is one, and the last norm with
+the output layer is one that stays gathered from the forward to the backward pass.
+"""
+
 from functools import lru_cache
+from typing import NamedTuple
 
-from ..specs.estimate import Place
-from ..specs.workload import Quantization, Sharding, Workload
-from .lines import rounded
-from .optimizers import Stretch
-from .tensors import Holdings, Part, holdings
+from ..specs.estimate import Group, PhaseName, Term
+from ..specs.workload import DTYPE_BYTES, LossHead, Workload
+from .cuts import FSDP, split
+from .lines import HELD, Product, rounded, term
+from .quantized import packed_bytes
+from .state_key import Key, key_of
+from .tensors import Part, elements
+from .workload import version
+from .zero_buffers import zero_buffers
 
-FSDP = frozenset({"fsdp", "fsdp1"})
-SUB_GROUP_ELEMENTS = 1_000_000_000
-"""DeepSpeed's ``sub_group_size`` (deepspeed 0.19.8, runtime/zero/config.py)."""
-ALIGNMENT = 2
-"""A flat buffer of ZeRO 1 and 2 has a multiple of this for every rank (stage_1_and_2.py)."""
-FEW_SIDES = 1
-"""Vectors: biases and the weights of norms, which transformers gives no weight decay."""
+SEPARATE_EMBEDDING_SINCE = (1, 15)
+"""First accelerate of which we know that the embedding and the output layer are units of their own."""
+IN_FORWARD: frozenset[LossHead] = frozenset({"fused-tiles", "liger", "cce", "chunked", "chunked-128"})
+"""Loss heads whose peak is inside the model's forward pass, where the last gather is not yet freed."""
+BUCKETS = (
+    "torch 2.13.0, csrc/distributed/c10d/reducer.cpp; accelerate 1.15.0: gradient_as_bucket_view is False"
+)
+UNITS = (
+    "torch 2.13.0, distributed/fsdp/_fully_shard/_fsdp_param_group.py; accelerate 1.15.0, fsdp2_prepare_model"
+)
+FLAT = "torch 2.13.0, distributed/fsdp/_flat_param.py"
 
 
-def holdings_of(w: Workload) -> Holdings:
-    """Return the tensors of a workload.
+class Units(NamedTuple):
+    """Bytes of what FSDP gathers at a time, whole."""
+
+    block: int
+    """The largest block."""
+    blocks: int
+    """All of them."""
+    embedding: int
+    tail: int
+    """Last norm and output layer, and a tied embedding."""
+    root: int
+    """What no unit holds; without separate units the embedding and the output layer too."""
+
+
+def buffer_terms(w: Workload) -> tuple[Term, ...]:
+    """Return what the engine of one rank holds beside the state.
 
     Raises:
         Refused: The model's parameters are not known, or PEFT refuses the adapter.
-        BadInput: Layers to train are named and not there.
     """
-    return holdings(
-        w.model,
-        w.method,
-        w.adapter,
-        num_trainable_layers=w.num_trainable_layers,
-        quantization=w.quantization,
-    )
+    key = key_of(w)
+    if w.sharding.backend == "zero":
+        return zero_buffers(
+            key, is_checkpointed=w.checkpointing != "none", hidden_size=w.model.hidden_size or 0
+        )
+    if w.sharding.backend == "ddp":
+        return _ddp(key)
+    if w.sharding.backend in FSDP and w.sharding.num_shards > 1:
+        return _fsdp(key, w.loss in IN_FORWARD, _is_split(w))
+    return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Cuts:
-    """By how much each kind of state is divided."""
-
-    weights: int
-    packed: int
-    gradients: int
-    optimizer: int
+def _is_split(w: Workload) -> bool:
+    if w.sharding.backend != "fsdp":
+        return False
+    if w.trainer in {"trl", "transformers"}:
+        return w.stack.accelerate is None or version(w.stack.accelerate) >= SEPARATE_EMBEDDING_SINCE
+    return w.trainer == "torchtitan"
 
 
 @lru_cache(maxsize=1024)
-def cuts(sharding: Sharding, quantization: Quantization | None) -> Cuts:
-    """Return how many ranks share each kind of state.
+def _ddp(key: Key) -> tuple[Term, ...]:
+    """Every gradient has a second place in a bucket, for good."""
+    if key.sharding.num_ranks <= 1 or key.drops_gradients:
+        return ()
+    product = Product(elements(key.trained), key.trained_bytes)
+    return term("gradient buckets", "buffers", [product], HELD, source=BUCKETS)
 
-    FSDP cannot cut packed weights that are kept as integers: accelerate 1.15 leaves them out
-    (utils/fsdp_utils.py, fsdp2_prepare_model). ZeRO-3 cuts them as bytes.
+
+@lru_cache(maxsize=1024)
+def _fsdp(key: Key, in_forward: bool, is_split: bool) -> tuple[Term, ...]:  # noqa: FBT001 - a cache's key
+    whole = gathered_units(key, everything=True, is_split=is_split)
+    trained = gathered_units(key, everything=False, is_split=is_split)
+    if key.sharding.backend == "fsdp1":
+        return (*_gathered(key, whole), *_root_of_fsdp1(whole, trained))
+    lines = (*_gathered(key, whole), *_kept_gathered(whole, is_split=is_split, in_forward=in_forward))
+    if not elements(key.trained) or (key.accumulates and not key.sharding.syncs_every_batch):
+        return (*lines, *_embedding_at_end(whole, Units(0, 0, 0, 0, 0), 0.0))
+    ratio = DTYPE_BYTES[key.sharding.reduce] / key.gather_bytes if key.sharding.reduce else 1.0
+    return (*lines, *_reduced(trained, ratio), *_embedding_at_end(whole, trained, ratio))
+
+
+def _line(
+    name: str, num_bytes: float, phases: tuple[PhaseName, ...], source: str = UNITS
+) -> tuple[Term, ...]:
+    group: Group = "buffers"
+    return term(name, group, [Product(int(num_bytes), 1)], phases, source=source)
+
+
+def gathered_units(key: Key, *, everything: bool, is_split: bool) -> Units:
+    """Return the bytes of units in the format that they are gathered in.
+
+    Args:
+        key: What the states depend on.
+        everything: All of a unit; otherwise what has gradients.
+        is_split: Embedding and output layer are units of their own.
     """
-    shards = max(1, sharding.num_shards)
-    if sharding.backend in FSDP:
-        is_float = quantization is None or quantization.storage in {"fp32", "bf16", "fp16"}
-        return Cuts(shards, shards if is_float else 1, shards, shards)
-    if sharding.backend != "zero":
-        return Cuts(1, 1, 1, 1)
-    stage = sharding.zero_stage
-    weights = shards if stage == 3 else 1  # noqa: PLR2004 - ZeRO-3
-    return Cuts(weights, weights, shards if stage > 1 else 1, shards if stage else 1)
+    ranks = key.sharding.tensor_parallel
+    own = (*key.held.plain, *key.held.added) if everything else key.held.trained
+    parts = split(own, ranks)
+    sums = {"block": 0, "embedding": 0, "head": 0, "rest": 0}
+    for part in parts:
+        sums[part.where] += part.total * key.gather_bytes
+    if everything and key.quantization is not None and key.cuts.packed > 1:
+        sums["block"] += packed_bytes(split(key.held.packed, ranks), key.quantization)[0]
+    block = int(sums["block"] * _share_of_largest(key))
+    if not is_split:
+        return Units(block, sums["block"], 0, 0, sums["embedding"] + sums["head"] + sums["rest"])
+    norms = sum(
+        part.total * key.gather_bytes for part in parts if part.where == "rest" and _is_last_norm(part)
+    )
+    is_tied = not any(part.where == "head" for part in key.held.plain)
+    tail = norms + (sums["embedding"] if is_tied else sums["head"])
+    return Units(block, sums["block"], 0 if is_tied else sums["embedding"], tail, sums["rest"] - norms)
 
 
-def places(sharding: Sharding) -> tuple[Place, Place]:
-    """Return where the weights and where the optimizer states are; gradients go with the optimizer."""
-    where: dict[str, Place] = {"none": "device", "cpu": "host", "nvme": "disk"}
-    can_move = sharding.backend in FSDP or (sharding.backend == "zero" and sharding.zero_stage == 3)  # noqa: PLR2004
-    weights = where[sharding.offload_parameters] if can_move else "device"
-    if sharding.backend in FSDP:
-        return weights, weights
-    is_zero = sharding.backend == "zero" and sharding.zero_stage > 0
-    return weights, where[sharding.offload_optimizer] if is_zero else "device"
+def _is_last_norm(part: Part) -> bool:
+    return len(part.shape) == 1 and "." not in part.path.removesuffix(".bias")
 
 
-def split(parts: tuple[Part, ...], tensor_parallel: int) -> tuple[Part, ...]:
-    """Return the tensors of one rank of tensor parallelism: matrices are cut, vectors are not."""
-    return parts if tensor_parallel <= 1 else _split(parts, tensor_parallel)
+def _share_of_largest(key: Key) -> float:
+    """The largest unit's part of all units; the same for what is trained."""
+    count = key.held.model.parameters
+    units = [unit for unit in count.units if not unit.is_nested] if count else []
+    total = sum(unit.num_parameters * unit.count for unit in units)
+    return max((unit.num_parameters for unit in units), default=0) / total if total else 1.0
 
 
-@lru_cache(maxsize=256)
-def _split(parts: tuple[Part, ...], ranks: int) -> tuple[Part, ...]:
-    return tuple(
-        Part(part.path, (-(-part.shape[0] // ranks), *part.shape[1:]), part.count, part.where, part.is_matrix)
-        if len(part.shape) > FEW_SIDES
-        else part
-        for part in parts
+def _gathered(key: Key, whole: Units) -> tuple[Term, ...]:
+    """One unit is in use while the next one arrives; without resharding all stay till their backward pass."""
+    one = rounded(whole.block)
+    if key.sharding.reshard_after_forward:
+        phases: tuple[PhaseName, ...] = ("forward", "backward start", "backward end")
+        product = Product(one, 2)
+        return term(
+            "gathered blocks", "buffers", [product], phases, source=f"{UNITS}; one in use, one arriving"
+        )
+    return (
+        *_line("gathered blocks, not resharded", whole.blocks, ("forward", "head", "backward start")),
+        *_line("gathered blocks", one, ("forward", "backward start", "backward end")),
     )
 
 
-def local_bytes(parts: Iterable[Part], item_bytes: int, sharding: Sharding, shards: int) -> int:
-    """Return the bytes of tensors on the rank that holds most, as the allocator rounds them."""
-    if shards == 1:
-        return sum(part.count * rounded(part.size * item_bytes) for part in parts)
-    if sharding.backend == "fsdp":
-        return sum(part.count * rounded(part.local(shards) * item_bytes) for part in parts)
-    return sum(part.count * rounded(-(-part.size // shards) * item_bytes) for part in parts)
+def _kept_gathered(whole: Units, *, is_split: bool, in_forward: bool) -> tuple[Term, ...]:
+    if not is_split:
+        phases: tuple[PhaseName, ...] = ("forward", "head", "backward start", "backward end")
+        return _line("gathered embedding, norm and output layer", whole.root, phases)
+    is_tied = whole.embedding == 0
+    tail = _line("gathered output layer", whole.tail, ("head",))
+    if is_tied:
+        tail = _line("gathered embedding", whole.tail, ("forward", "head", "backward start"))
+    elif in_forward:
+        tail = (*tail, *_line("buffer that the output layer was gathered in", whole.tail, ("head",)))
+    kept = _line(
+        "gathered rest of the model", whole.root, ("forward", "head", "backward start", "backward end")
+    )
+    return (*tail, *kept)
 
 
-def optimizer_stretches(parts: tuple[Part, ...], sharding: Sharding, shards: int) -> tuple[Stretch, ...]:
-    """Return the tensors that the optimizer of one rank works on.
+def _reduced(trained: Units, ratio: float) -> tuple[Term, ...]:
+    """The last unit's gradients are being reduced while the next unit's are made."""
+    first = trained.tail if trained.embedding else 0
+    return (
+        *_line("gradients being reduced", max(trained.block, first) * ratio, ("backward start",)),
+        *_line("gradients being reduced", trained.block * ratio, ("backward end",)),
+    )
 
-    FSDP2 and no sharding: the rank's part of every parameter. DeepSpeed: flat buffers, one per parameter
-    group of the trainer (with and without weight decay), under ZeRO-3 cut into sub groups.
+
+def _embedding_at_end(whole: Units, trained: Units, ratio: float) -> tuple[Term, ...]:
+    """The embedding's unit comes last: gathered, its gradient whole, then copied to be reduced.
+
+    Whichever is more: both beside the gathered unit, or both beside the copy; less the block that is done.
     """
-    if sharding.backend != "zero" or sharding.zero_stage == 0:
-        return tuple(
-            Stretch((part.local(shards) // _width(part), *part.shape[1:]), part.count, part.is_matrix)
-            for part in parts
-        )
-    flats: list[Stretch] = []
-    for group in _groups(parts):
-        flat = flat_elements(group, sharding, shards)
-        step = sharding.sub_group_elements or SUB_GROUP_ELEMENTS
-        if sharding.zero_stage < 3 or flat <= step:  # noqa: PLR2004 - ZeRO-3
-            flats.append(Stretch((flat,), 1))
-        else:
-            flats += [Stretch((step,), flat // step), Stretch((flat % step or step,), int(flat % step > 0))]
-    return tuple(flat for flat in flats if flat.size and flat.number)
+    first = trained.embedding or trained.tail or trained.root
+    gathered = whole.embedding or whole.tail or whole.root
+    is_kept = not whole.embedding and not whole.tail
+    block = rounded(whole.block)
+    arriving = gathered - (block if whole.embedding else 0)
+    most = max(gathered + first, first + first * ratio) - 2 * block
+    left = max(0 if is_kept else arriving, most - (gathered if is_kept else 0), 0)
+    return _line("embedding, its gradient and the reduction", left, ("backward end",))
 
 
-def _width(part: Part) -> int:
-    return part.size // part.shape[0]
-
-
-def _groups(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    matrices = tuple(part for part in parts if len(part.shape) > FEW_SIDES)
-    return matrices, tuple(part for part in parts if len(part.shape) <= FEW_SIDES)
-
-
-def flat_elements(parts: Iterable[Part], sharding: Sharding, shards: int) -> int:
-    """Return the elements of one rank's share of a flat buffer of these tensors.
-
-    ZeRO 1 and 2 cut the buffer, padded to a multiple of twice the ranks; ZeRO-3 cuts every tensor.
-    """
-    if sharding.zero_stage == 3:  # noqa: PLR2004 - ZeRO-3
-        return sum(part.count * -(-part.size // shards) for part in parts)
-    number = sum(part.total for part in parts)
-    aligned = -(-number // (ALIGNMENT * shards)) * ALIGNMENT * shards
-    return aligned // shards
-
-
-def sub_group_elements(parts: tuple[Part, ...], sharding: Sharding, shards: int) -> int:
-    """Return the elements of the largest flat buffer that DeepSpeed's optimizer updates at once."""
-    return max((stretch.size for stretch in optimizer_stretches(parts, sharding, shards)), default=0)
+def _root_of_fsdp1(whole: Units, trained: Units) -> tuple[Term, ...]:
+    """The root stays gathered; its gradients are joined to one flat tensor at the end."""
+    phases: tuple[PhaseName, ...] = ("forward", "head", "backward start", "backward end")
+    left = max(0, 2 * trained.root - 2 * rounded(whole.block))
+    during: tuple[PhaseName, ...] = ("backward start", "backward end")
+    return (
+        *_line("gathered embedding, norm and output layer", whole.root, phases, FLAT),
+        *_line("gradients being reduced", trained.block, during, FLAT),
+        *_line("gradients of the root, and their flat copy", left, ("backward end",), FLAT),
+    )

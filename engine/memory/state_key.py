@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ..specs.workload import DTYPE_BYTES, Quantization, Sharding, Workload
+from .cuts import Cuts, cuts, holdings_of, split
 from .optimizers import Rule, rule_of
-from .sharding import Cuts, cuts, holdings_of, split
 from .tensors import Holdings, Part
 
 UPCASTS = frozenset({"nf4", "fp4", "int8", "fp8", "mxfp4"})
@@ -74,3 +74,8 @@ def key_of(w: Workload) -> Key:
         has_reference=w.reference_model,
         sharding=w.sharding,
     )
+
+
+def rank_count(sharding: Sharding) -> int:
+    """Return the ranks of one node."""
+    return max(1, min(sharding.ranks_per_node, sharding.num_ranks))

@@ -4,11 +4,11 @@ from functools import lru_cache
 
 from ..specs.estimate import PHASES, Place, Term
 from ..specs.workload import DTYPE_BYTES, Workload
+from .cuts import FSDP, local_bytes, optimizer_stretches, places, split, sub_group_elements
 from .gradients import active_elements, gradient_terms
 from .lines import HELD, Product, rounded, term
 from .optimizers import state_bytes, step_products
 from .quantized import SOURCES, packed_bytes, scale_products, weight_product
-from .sharding import FSDP, local_bytes, optimizer_stretches, places, split, sub_group_elements
 from .state_key import ZERO3, ZERO12, Key, key_of
 from .tensors import Part, elements, largest
 

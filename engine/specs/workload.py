@@ -47,6 +47,8 @@ class Stack:
     accelerate: str | None = "1.15.0"
     bitsandbytes: str | None = "0.50.2"
     deepspeed: str | None = "0.19.8"
+    trainer: str | None = None
+    """Day of the code of a trainer that is none of these (``2024-04-26``)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +97,9 @@ class Sharding:
     syncs_every_batch: bool = False
     """FSDP with gradient accumulation: gradients are reduced after each micro batch. Otherwise every rank
     holds all of them, unsharded, until the last one (accelerate's ``sync_each_batch``, off by default)."""
+    loads_on_rank_0: bool = True
+    """FSDP and ZeRO-3: only the first rank of a node reads the weights into host memory (accelerate's
+    ``cpu_ram_efficient_loading``, DeepSpeed's ``zero.Init``). Otherwise every rank does."""
     tensor_parallel: int = 1
     context_parallel: int = 1
 
@@ -132,6 +137,8 @@ class Workload:
     offloads_activations: bool = False
     attention: AttentionKind = "sdpa"
     packing: bool = False
+    varied_lengths: bool = False
+    """Batches differ in tokens from step to step, so that the allocator's blocks fit less well."""
     loss: LossHead = "fused-tiles"
     keeps_output: bool = False
     """The output object, with its logits, lives through the backward pass."""

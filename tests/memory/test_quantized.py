@@ -104,7 +104,7 @@ def test_a_tiny_model_is_packed_where_transformers_packs_it() -> None:
         for layer in model.modules()
         if type(layer).__name__ == "Linear4bit"
     )
-    from ftwiz.engine.memory.sharding import holdings_of
+    from ftwiz.engine.memory.cuts import holdings_of
 
     spec = spec_from_config(config, where="tests")
     workload = Workload(model=spec, sequence_tokens=64, quantization=Quantization(kind="nf4"))

@@ -1,0 +1,158 @@
+"""What a device holds beside tensors: the allocator's gaps, the driver's context, communication. Pure."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from ..specs.estimate import PHASES, Group, PhaseName, Term
+from ..specs.workload import Workload
+from .lines import HELD, Product, term
+
+MIB = 1 << 20
+DYNAMIC: frozenset[Group] = frozenset({"activations", "logits", "buffers"})
+"""Groups whose tensors come and go within a step."""
+GAPS = {"full": 0.22, "every-2nd": 0.12, "selective-op": 0.12, "none": 0.06}
+"""Share of what comes and goes that the allocator keeps in no tensor, by checkpointing. Temporaries of one
+recomputed layer are many sizes over few bytes, kept activations are few sizes over many."""
+GAPS_SOURCE = "traced steps replayed through a model of torch 2.13.0's CUDACachingAllocator"
+VARIED_SHARE = 0.20
+"""More of it when every batch has another length: 15 to 25 % (modelscope/ms-swift's published runs)."""
+EXPANDABLE_BYTES = 22 * MIB
+"""One large and one small page that are not full: 20 and 2 MiB."""
+CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
+CUBLAS_HOPPER_BYTES = 4096 * 8 * 1024
+CUBLAS_SOURCE = (
+    "torch 2.13.0, ATen/cuda/CublasHandlePool.cpp; one for the program's thread, one for autograd's"
+)
+THREADS = 2
+HOPPER = ("H100", "H200", "H800", "H20", "GH200", "B100", "B200", "B300", "GB200", "GB300")
+"""Compute capability 9.0 and newer, as cards are named."""
+
+CONTEXTS: tuple[tuple[str, int, str], ...] = (
+    ("T4", 141, "fitcheck-llm, data/measurements/final-t4-20260921.json"),
+    ("RTX 6000 Ada", 426, "unslothai/unsloth-zoo#1053: torch 2.10+cu130"),
+    ("3090", 484, "NVIDIA/nccl#2366: CUDA 13.0, after the first collective"),
+)
+"""Name of a card, MiB of the context of a process, who measured it."""
+USUAL_CONTEXT = (616, "LMCache/LMCache#4019: the largest published for a current driver; not this card's own")
+CHANNELS: tuple[tuple[str, int, str], ...] = (
+    ("A100", 24, "NVIDIA/nccl-tests#100"),
+    ("A800", 24, "as A100: NVIDIA/nccl-tests#100"),
+    ("V100", 12, "NVIDIA/nccl#713: 6 found, doubled"),
+    *((name, 16, "NVIDIA/nccl#892 (H800)") for name in HOPPER),
+)
+"""Name of a card, channels that NCCL logged on such a box, where."""
+PCIE_CHANNELS = (2, "NVIDIA/nccl-tests#228: cards without NVLink")
+UNKNOWN_CHANNELS = (24, "the most that is published, as the card is not known")
+CHANNEL_BYTES = (1 << 22) + 120 * 640 * 8 * 8 + 8 * 512 * 8 * 16
+"""Buffers of a connection for the protocols Simple, LL128 and LL (NCCL, src/init.cc)."""
+CONNECTIONS = 3
+"""Ring, tree upwards, tree downwards. 24 channels make 662 MiB; NVIDIA/nccl#964 measured 688 MiB on A100."""
+HCCL_BYTES = 2 * 200 * 1_000_000
+"""Sending and receiving buffer of a communicator: HCCL_BUFFSIZE is 200 MB."""
+HCCL_SOURCE = "Huawei CANN 8, environment variable HCCL_BUFFSIZE"
+
+
+def overhead_terms(w: Workload, device_terms: Iterable[Term]) -> tuple[Term, ...]:
+    """Return what the device of one rank holds beside the tensors of a step.
+
+    Args:
+        w: The step.
+        device_terms: Its other terms, of which the gaps of the allocator are a share.
+    """
+    return (*fixed_overhead(w), *_gaps(w, tuple(device_terms)))
+
+
+def fixed_overhead(w: Workload) -> tuple[Term, ...]:
+    """Return what does not depend on the step's tensors: matrix workspaces, context, communication."""
+    shards = w.sharding
+    groups = int(shards.num_ranks > 1)
+    groups += int(1 < shards.num_shards < shards.num_ranks)
+    groups += int(shards.tensor_parallel > 1) + int(shards.context_parallel > 1)
+    return _fixed(w.device_kind, w.device_name, groups if shards.num_ranks > 1 else 0)
+
+
+def overhead_notes(w: Workload) -> tuple[str, ...]:
+    """Return what is not counted, a sentence each."""
+    if w.device_kind in {"cuda", "cpu"}:
+        return ()
+    return (f"What the driver of {w.device_kind} devices takes for itself is not published and not counted.",)
+
+
+@lru_cache(maxsize=256)
+def _fixed(kind: str, name: str | None, groups: int) -> tuple[Term, ...]:
+    if kind == "npu":
+        products = [Product(HCCL_BYTES, groups)]
+        return term("communication buffers", "overhead", products, PHASES, source=HCCL_SOURCE, place="driver")
+    if kind != "cuda":
+        return ()
+    size = CUBLAS_HOPPER_BYTES if _is_hopper(name) else CUBLAS_BYTES
+    context, source = _found(CONTEXTS, name) or USUAL_CONTEXT
+    lines = (
+        *term("matrix workspaces", "overhead", [Product(THREADS, size)], HELD, source=CUBLAS_SOURCE),
+        *term("context", "overhead", [Product(context, MIB)], PHASES, source=source, place="driver"),
+    )
+    if not groups:
+        return lines
+    channels, where = (_found(CHANNELS, name) or PCIE_CHANNELS) if name else UNKNOWN_CHANNELS
+    products = [Product(groups * channels * CONNECTIONS, CHANNEL_BYTES)]
+    source = f"NCCL, src/init.cc: {channels} channels x {CONNECTIONS} connections; {where}"
+    nccl = term("communication buffers", "overhead", products, PHASES, source=source, place="driver")
+    return (*lines, *nccl)
+
+
+def _is_hopper(name: str | None) -> bool:
+    return name is not None and any(word in name for word in HOPPER)
+
+
+def _found(table: tuple[tuple[str, int, str], ...], name: str | None) -> tuple[int, str] | None:
+    """The longest name that is part of the card's, at a word's start: ``T4`` is no ``T400``."""
+    words = f" {name or ''} ".replace("-", " ")
+    hits = [(key, value, source) for key, value, source in table if f" {key} " in words]
+    if not hits:
+        return None
+    _, value, source = max(hits, key=lambda hit: len(hit[0]))
+    return value, source
+
+
+def _gaps(w: Workload, terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    if w.device_kind == "cpu":
+        return ()
+    group: Group = "overhead"
+    if w.expandable_segments:
+        source = "torch 2.13.0, c10/cuda/CUDACachingAllocator.cpp: pages of 20 and 2 MiB"
+        product = [Product(1, EXPANDABLE_BYTES)]
+        return term("gaps of the allocator", group, product, PHASES, source=source, place="reserved")
+    dynamic = dynamic_bytes(terms, counts_gradients=w.method != "lora")
+    lines = term(
+        "gaps of the allocator",
+        group,
+        [Product(dynamic, GAPS[w.checkpointing])],
+        PHASES,
+        source=GAPS_SOURCE,
+        place="reserved",
+    )
+    if not w.varied_lengths:
+        return lines
+    more = term(
+        "gaps from lengths that vary",
+        group,
+        [Product(dynamic, VARIED_SHARE)],
+        PHASES,
+        source="modelscope/ms-swift, Benchmark.md: padded batches of many lengths",
+        place="reserved",
+    )
+    return (*lines, *more)
+
+
+def dynamic_bytes(terms: Iterable[Term], *, counts_gradients: bool) -> int:
+    """Return what comes and goes, of the phase that holds most."""
+    totals: dict[PhaseName, int] = dict.fromkeys(PHASES, 0)
+    dynamic: dict[PhaseName, int] = dict.fromkeys(PHASES, 0)
+    for line in terms:
+        if line.place != "device":
+            continue
+        moves = line.group in DYNAMIC or (counts_gradients and line.group == "gradients")
+        for phase in line.phases:
+            totals[phase] += line.num_bytes
+            dynamic[phase] += line.num_bytes if moves else 0
+    return dynamic[max(PHASES, key=totals.__getitem__)]
