@@ -117,6 +117,12 @@ def num_ranks(row: Row) -> int:
     return row.count("n_gpus", high=MAX_RANKS, default=1)
 
 
+def device_of(row: Row) -> str | None:
+    """Return the card's name as the row writes it."""
+    name = row.fields.get("gpu")
+    return name if isinstance(name, str) and name else None
+
+
 def checkpointing_of(row: Row) -> Checkpointing:
     """Return which layers keep only their input."""
     value = row.fields.get("grad_ckpt")

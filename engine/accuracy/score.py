@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..errors import FtwizError
 from ..memory import estimate
+from ..memory.ledger import completed
 from ..specs.estimate import Estimate
 from .case import Case, Counter, predicted_bytes
 from .rivals import RIVALS
@@ -92,4 +93,5 @@ def _fast(case: Case) -> Estimate:
 def _exact(case: Case) -> Estimate:
     from ..exact import exact_estimate  # noqa: PLC0415 - the fast tier must not wait for it
 
-    return exact_estimate(case.workload, case.config, time_limit=EXACT_SECONDS)
+    traced = exact_estimate(case.workload, case.config, time_limit=EXACT_SECONDS)
+    return completed(traced, case.workload)

@@ -11,6 +11,7 @@ from ..case import (
     adapter_of,
     checkpointing_of,
     counter_of,
+    device_of,
     listed,
     method_word,
     micro_batch,
@@ -64,7 +65,7 @@ def case_of(row: Row) -> Case:
         keeps_output=True,
         trainer="loop",
         stack=STACK,
-        device_name=row.text("gpu") or None,
+        device_name=device_of(row),
     )
     if method == "lora":
         workload = replace(workload, adapter=adapter_of(row, SHORT), trainable="fp32")

@@ -8,6 +8,7 @@ from ..case import (
     Case,
     checkpointing_of,
     counter_of,
+    device_of,
     listed,
     method_word,
     micro_batch,
@@ -50,6 +51,6 @@ def case_of(row: Row) -> Case:
         sharding=Sharding(backend="fsdp", num_ranks=ranks, ranks_per_node=min(ranks, 8), num_shards=ranks),
         trainer="loop",
         stack=STACK,
-        device_name=row.text("gpu") or None,
+        device_name=device_of(row),
     )
     return Case(workload=workload, config=config, counter=counter_of(row), measured_bytes=row.measured_bytes)

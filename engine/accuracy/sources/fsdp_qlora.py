@@ -11,6 +11,7 @@ from ..case import (
     adapter_of,
     checkpointing_of,
     counter_of,
+    device_of,
     listed,
     method_word,
     micro_batch,
@@ -63,7 +64,7 @@ def case_of(row: Row) -> Case:
         sharding=_sharding(row),
         trainer="loop",
         stack=STACK,
-        device_name=row.text("gpu") or None,
+        device_name=device_of(row),
     )
     return Case(workload=workload, config=config, counter=counter_of(row), measured_bytes=row.measured_bytes)
 

@@ -12,6 +12,7 @@ from ..case import (
     adapter_of,
     checkpointing_of,
     counter_of,
+    device_of,
     listed,
     method_word,
     micro_batch,
@@ -55,7 +56,7 @@ def case_of(row: Row) -> Case:
         keeps_output=True,
         trainer="loop",
         stack=STACK,
-        device_name=row.text("gpu") or None,
+        device_name=device_of(row),
     )
     if method == "lora":
         adapter = _oft(row) if row.text("method") == "peft:oft" else adapter_of(row, {})

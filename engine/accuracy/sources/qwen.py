@@ -12,6 +12,7 @@ from ..case import (
     check_kind,
     checkpointing_of,
     counter_of,
+    device_of,
     listed,
     method_word,
     micro_batch,
@@ -65,7 +66,7 @@ def case_of(row: Row) -> Case:
         loss="logits",
         trainer="transformers",
         stack=STACK,
-        device_name=row.text("gpu") or None,
+        device_name=device_of(row),
     )
     workload = _full(base, row) if method == "full" else _lora(base, row)
     return Case(workload=workload, config=config, counter=counter_of(row), measured_bytes=row.measured_bytes)

@@ -12,6 +12,7 @@ from ..case import (
     attention_of,
     checkpointing_of,
     counter_of,
+    device_of,
     listed,
     method_word,
     micro_batch,
@@ -63,12 +64,13 @@ def case_of(row: Row) -> Case:
         trainable="bf16",
         optimizer="adamw_torch",
         gradient_accumulation_steps=16,
+        varied_lengths=True,
         checkpointing=checkpointing_of(row),
         attention=attention_of(row),
         loss="logits",
         trainer="transformers",
         stack=STACK,
-        device_name=row.text("gpu") or None,
+        device_name=device_of(row),
     )
     if method == "lora":
         adapter = adapter_of(row, NAMES[layout], dropout=0.05)
