@@ -55,6 +55,8 @@ class Effect:
     same_training: bool
     needs_hardware: bool
     process_bytes: int
+    host_bytes: int
+    """What a node's host then holds."""
     delta_bytes: int
     """Below zero: it saves."""
     verdict: Verdict
@@ -100,8 +102,29 @@ def _together(question: Question, now: int) -> Effect | None:
         effect = _effect(question, now, tuple(taken.values()))
         best = effect.process_bytes
         if effect.verdict.word == "fits":
-            return effect
+            return _without_needless(question, now, list(taken.values()))
     return None
+
+
+def _without_needless(question: Question, now: int, taken: list[Change]) -> Effect:
+    """Leave out what turned out not to be needed, the dearest first."""
+    for place in reversed(range(len(taken))):
+        fewer = _replayed(question, [change.text for change in (*taken[:place], *taken[place + 1 :])])
+        if fewer and _effect(question, now, tuple(fewer)).verdict.word == "fits":
+            taken = fewer
+    return _effect(question, now, tuple(taken))
+
+
+def _replayed(question: Question, texts: list[str]) -> list[Change]:
+    """Make the same changes again from the start; none when one of them is not to be had any more."""
+    recipe, made = question.recipe, []
+    for text in texts:
+        change = next((change for change in _changes(question, recipe) if change.text == text), None)
+        if change is None:
+            return []
+        made.append(change)
+        recipe = change.recipe
+    return made
 
 
 def _changes(question: Question, recipe: Recipe) -> Iterator[Change]:
@@ -144,6 +167,7 @@ def _effect(question: Question, now: int, taken: tuple[Change, ...]) -> Effect:
         same_training=all(change.same_training for change in taken),
         needs_hardware=any(change.needs_hardware for change in taken),
         process_bytes=found.process_bytes,
+        host_bytes=found.host_bytes,
         delta_bytes=found.process_bytes - now,
         verdict=question.judge(found),
     )
@@ -215,6 +239,9 @@ def _other_training(recipe: Recipe, model: ModelSpec) -> Iterator[Change]:
     elif recipe.method == "full":
         small = replace(recipe, method="lora", adapter=Adapter())
         yield Change("LoRA in place of all weights", "--method lora", small, same_training=False)
+        if recipe.device_kind != CPU:
+            packed = replace(small, quantization=Quantization(kind="nf4"))
+            yield Change("QLoRA in place of all weights", "--method qlora", packed, same_training=False)
     half = recipe.sequence_tokens // 2
     if half >= LEAST_TOKENS:
         shorter = replace(recipe, sequence_tokens=half)

@@ -1,8 +1,14 @@
 """Collects the terms of an estimate."""
 
+from collections.abc import Iterable
+
 from ..errors import Refused
 from ..specs.estimate import Estimate, Term
 from ..specs.workload import Workload
+from .disk import disk_terms
+from .host import host_terms
+from .overhead import fixed_overhead, overhead_notes, overhead_terms
+from .sharding import buffer_terms
 from .states import state_terms
 
 
@@ -14,6 +20,29 @@ def estimate(workload: Workload) -> Estimate:
     """
     if workload.model.parameters is None:
         raise Refused(f"the memory of this model cannot be estimated: {workload.model.unknown_reason}")
-    terms: tuple[Term, ...] = state_terms(workload)
-    basis = "weights, gradients and optimizer only; activations are not counted"
-    return Estimate(tier="fast", terms=terms, uncertainty=1.0, basis=basis)
+    tensors = (*state_terms(workload), *buffer_terms(workload))
+    return Estimate(
+        tier="fast",
+        terms=(*tensors, *overhead_terms(workload, tensors), *_beside_the_device(workload)),
+        uncertainty=1.0,
+        basis="activations are not counted",
+        notes=overhead_notes(workload),
+    )
+
+
+def completed(traced: Estimate, workload: Workload) -> Estimate:
+    """Return a traced estimate with what no trace of tensors can see: context, workspaces, host and disk."""
+    known = {term.name for term in traced.terms}
+    beside: Iterable[Term] = (*fixed_overhead(workload), *_beside_the_device(workload))
+    terms = (*traced.terms, *(term for term in beside if term.name not in known))
+    return Estimate(
+        tier=traced.tier,
+        terms=terms,
+        uncertainty=traced.uncertainty,
+        basis=traced.basis,
+        notes=(*traced.notes, *overhead_notes(workload)),
+    )
+
+
+def _beside_the_device(workload: Workload) -> tuple[Term, ...]:
+    return (*host_terms(workload), *disk_terms(workload))
