@@ -1,1 +1,23 @@
-"""The probe tier: a few real steps on the real devices, and what they teach the estimate."""
+"""Tries a job before it is run: checks of everything that can fail, and short real runs that are measured."""
+
+from .checks import Surroundings, best_estimate, check_job
+from .fit import Fit, Line, fit_of, probe_estimate
+from .result import Level, Result
+from .smoke import Comparison, Smoke, comparisons, results, smoke_test
+
+__all__ = [
+    "Comparison",
+    "Fit",
+    "Level",
+    "Line",
+    "Result",
+    "Smoke",
+    "Surroundings",
+    "best_estimate",
+    "check_job",
+    "comparisons",
+    "fit_of",
+    "probe_estimate",
+    "results",
+    "smoke_test",
+]
