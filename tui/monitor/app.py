@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import ClassVar
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
 
 from ...engine.errors import FtwizError
+from ..lean import LeanApp
 from ..text import safe
 from ..widgets.lines import Panel
 from ..widgets.theme import THEME
@@ -30,7 +31,7 @@ MEDIUM, TALL = 20, 32
 _TERMINAL_CHECK_SECONDS = 2.0
 
 
-class Monitor(App[int]):
+class Monitor(LeanApp[int]):
     """Shows one run.
 
     Args:
@@ -53,6 +54,7 @@ class Monitor(App[int]):
         Binding("l", "logarithmic"),
         *(Binding(str(number), f"zoom({number})") for number in range(1, NUM_PANELS + 1)),
         Binding("tab", "zoom_next", priority=True),
+        Binding("ctrl+l", "redraw"),
         Binding("escape,0", "zoom(0)"),
         Binding("question_mark,h,f1", "help"),
     ]

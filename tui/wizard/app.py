@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
@@ -15,6 +15,7 @@ from textual.widgets import Button, Input, Static
 from ...engine.job import LoadedJob
 from ...engine.specs.job import DEMO_MODEL
 from ...engine.specs.machine import Machine
+from ..lean import LeanApp
 from ..text import safe
 from ..widgets.theme import THEME
 from . import panels
@@ -40,7 +41,7 @@ TALL = 34
 """Rows from which the form is never longer than the screen."""
 
 
-class WizardApp(App[WizardResult]):
+class WizardApp(LeanApp[WizardResult]):
     """Asks for model, data, method and name; returns what was written, or None.
 
     Args:
@@ -63,6 +64,7 @@ class WizardApp(App[WizardResult]):
         Binding("f2", "finish(True)", show=False),
         Binding("f3", "file", show=False),
         Binding("ctrl+s", "finish(False)", show=False),
+        Binding("ctrl+l", "redraw", show=False),
         Binding("q,ctrl+q,ctrl+c", "quit", show=False),
     ]
 
