@@ -37,9 +37,10 @@ ROWS ?= ../shared/corpus/memory/measured.json
 accuracy: $(VENV)/.installed-dev  ## Compare the memory estimate with measurements: ROWS=file.json; writes docs/accuracy.md.
 	$(BIN)/python docs/make_accuracy.py $(ROWS)
 
-bench: $(VENV)/.installed-dev  ## Measure: commands against a bare Python, hardware readings, the worker against the plain script.
+bench: $(VENV)/.installed-dev  ## Measure: commands against a bare Python, hardware readings, bytes over the line, the worker against the plain script.
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/hardware.py
+	$(BIN)/python bench/screen.py
 	$(BIN)/python bench/worker.py
 
 clean:  ## Remove caches and build outputs; keeps .venv and runs.
