@@ -24,8 +24,8 @@ Sources: torch 2.13, ``csrc/autograd/engine.cpp`` (order of the walk, when gradi
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from .tape_nodes import Frame, Node, Slot, Storage
 from .tape_sizes import AXES, Highest, Part, Per, Size, Walked, frontier
 
 GRADIENT = "gradient"
@@ -33,42 +33,18 @@ WEIGHT_GRADIENT = "weight gradient"
 """Sections of what the backward pass makes."""
 
 
-class _Storage:
-    """Bytes that one or more tensors share."""
-
-    __slots__ = ("part", "refs")
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self.refs = 0
-
-
-class _Slot:
-    """Where the gradient of a tensor gathers."""
-
-    __slots__ = ("grad", "part")
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self.grad: _Storage | None = None
-
-
 class Tensor:
     """A name that a program holds for a tensor. It ends when Python lets go of it."""
 
-    __slots__ = ("_slot", "_storage", "_tape")
+    __slots__ = ("_slot", "_storage", "_tape", "width")
 
-    def __init__(self, tape: "Tape", storage: _Storage, slot: _Slot | None) -> None:
+    def __init__(self, tape: "Tape", storage: Storage, slot: Slot | None, width: int | None = None) -> None:
         self._tape, self._storage, self._slot = tape, storage, slot
+        self.width = width or storage.part.width
         storage.refs += 1
 
     def __del__(self) -> None:
         self._tape._drop(self._storage)  # noqa: SLF001 - the tape's own handle
-
-    @property
-    def width(self) -> int:
-        """Elements per token (or pair, or once)."""
-        return self._storage.part.width
 
     @property
     def item_bytes(self) -> int:
@@ -84,32 +60,6 @@ class Tensor:
     def needs_grad(self) -> bool:
         """Whether the backward pass reaches it."""
         return self._slot is not None
-
-
-@dataclass(slots=True)
-class _Frame:
-    """A part of the forward pass that is run again by the backward pass."""
-
-    rerun: Callable[[], None]
-    source: tuple[_Storage, ...]
-    num_kept: int = 0
-    num_left: int = 0
-    again: "list[_Storage] | None" = None
-    """What the second run kept."""
-
-
-@dataclass(slots=True)
-class _Node:
-    out: _Slot
-    inputs: tuple[tuple[_Slot, bool], ...]
-    """Where gradients go; whether the incoming gradient itself is passed on (a sum, a view)."""
-    kept: Sequence[_Storage]
-    scratch: Sequence[Part]
-    weight_gradients: Sequence[Part]
-    frame: _Frame | None = None
-    first: int = 0
-    last: int = 0
-    """Of a frame: which of the tensors that its second run keeps are this operation's."""
 
 
 class _Stop(Exception):  # noqa: N818 - not an error: everything that is needed was recomputed
@@ -131,22 +81,20 @@ class Tape:
         self.section = ""
         """Section of tensors made from now on."""
         self._lands = lands_gradients
-        self._nodes: list[_Node] = []
-        self._frame: _Frame | None = None
-        self._again: list[_Storage] | None = None
+        self._nodes: list[Node] = []
+        self._frame: Frame | None = None
+        self._again: list[Storage] | None = None
         self._stop_at = 0
         self._total = [0, 0, 0]
         self._log: list[tuple[Part, int]] = []
         self._moments: dict[str, list[tuple[Size, int]]] = {}
-
-    # making tensors
 
     def tensor(
         self, name: str, width: int, item_bytes: int, *, per: Per = "token", needs_grad: bool = False
     ) -> Tensor:
         """Return a tensor that no operation of this tape made."""
         part = Part(name, self.section, width, item_bytes, per)
-        return Tensor(self, self._allocate(part), _Slot(part) if needs_grad else None)
+        return Tensor(self, self._allocate(part), Slot(part) if needs_grad else None)
 
     def op(  # noqa: PLR0913 - what an operation is
         self,
@@ -159,6 +107,7 @@ class Tape:
         keeps: Iterable[Tensor] = (),
         passes: bool = False,
         keeps_output: bool = False,
+        shares: Tensor | None = None,
         trains: Sequence[Part] = (),
         forward_scratch: Sequence[Part] = (),
         backward_scratch: Sequence[Part] = (),
@@ -174,16 +123,18 @@ class Tape:
             keeps: What is kept for the backward pass; a tensor kept twice costs once.
             passes: The gradient of the output is that of the inputs (sums): no new tensor.
             keeps_output: The output is kept too.
+            shares: The output is a view of this tensor.
             trains: Gradients of weights that the backward pass makes.
             forward_scratch: Held only while it runs.
             backward_scratch: Held only while its backward runs.
         """
         part = Part(name, self.section, width, item_bytes, per)
         needs_grad = bool(trains) or any(tensor._slot for tensor in inputs)  # noqa: SLF001 - own handle
-        slot = _Slot(part) if needs_grad else None
+        slot = Slot(part) if needs_grad else None
         first = self._frame.num_kept if self._frame else 0
         kept = self._keep(keeps) if slot else []
-        output = Tensor(self, self._allocate(part), slot)
+        storage = shares._storage if shares else self._allocate(part)  # noqa: SLF001 - own handle
+        output = Tensor(self, storage, slot, width)
         self._flash(forward_scratch)
         if slot is None:
             return output
@@ -191,14 +142,14 @@ class Tape:
             kept += self._keep([output])
         if self._again is None:
             targets = tuple((tensor._slot, passes) for tensor in inputs if tensor._slot)  # noqa: SLF001
-            node = _Node(slot, targets, kept, backward_scratch, trains, self._frame, first)
+            node = Node((slot,), targets, kept, backward_scratch, trains, self._frame, first)
             node.last = self._frame.num_kept if self._frame else 0
             self._nodes.append(node)
         return output
 
-    def _keep(self, tensors: Iterable[Tensor]) -> list[_Storage]:
+    def _keep(self, tensors: Iterable[Tensor]) -> list[Storage]:
         """Hold tensors for the backward pass: now, or (inside a checkpoint) when they are made again."""
-        kept: list[_Storage] = []
+        kept: list[Storage] = []
         for tensor in tensors:
             storage = tensor._storage  # noqa: SLF001 - own handle
             if self._again is not None:
@@ -213,23 +164,33 @@ class Tape:
                 kept.append(storage)
         return kept
 
+    def split(self, x: Tensor, *pieces: tuple[str, int]) -> list[Tensor]:
+        """Return views of a tensor by name and width; their gradients are joined to one of the full width."""
+        storage, before = x._storage, self._frame.num_kept if self._frame else 0  # noqa: SLF001 - own handle
+        parts = [Part(name, self.section, width, x.item_bytes, x.per) for name, width in pieces]
+        slots = [Slot(part) if x._slot else None for part in parts]  # noqa: SLF001 - own handle
+        if x._slot and self._again is None:  # noqa: SLF001 - own handle
+            outs = tuple(slot for slot in slots if slot)
+            self._nodes.append(Node(outs, ((x._slot, False),), (), (), (), self._frame, before, before))  # noqa: SLF001
+        return [Tensor(self, storage, slot, part.width) for slot, part in zip(slots, parts, strict=True)]
+
     def same(self, tensor: Tensor) -> Tensor:
         """Return another name for a tensor (a view)."""
-        return Tensor(self, tensor._storage, tensor._slot)  # noqa: SLF001 - own handle
+        return Tensor(self, tensor._storage, tensor._slot, tensor.width)  # noqa: SLF001 - own handle
 
     def detach(self, tensor: Tensor, *, needs_grad: bool = False) -> Tensor:
         """Return the tensor without its history; ``needs_grad``: the backward pass ends in it."""
-        slot = _Slot(tensor._storage.part) if needs_grad else None  # noqa: SLF001 - own handle
+        slot = Slot(tensor._storage.part) if needs_grad else None  # noqa: SLF001 - own handle
         return Tensor(self, tensor._storage, slot)  # noqa: SLF001 - own handle
 
     @contextmanager
     def within(self, section: str) -> Iterator[None]:
         """Name the section of what is made inside."""
         before, self.section = self.section, section
-        yield
-        self.section = before
-
-    # recomputation
+        try:
+            yield
+        finally:
+            self.section = before
 
     def checkpoint(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """Run ``run(x)`` keeping only ``x``; the backward pass runs it again.
@@ -247,7 +208,7 @@ class Tape:
         def rerun() -> None:
             run(Tensor(self, storage, slot))
 
-        self._frame = _Frame(rerun, (storage,))
+        self._frame = Frame(rerun, (storage,))
         try:
             output = run(x)
         finally:
@@ -256,8 +217,6 @@ class Tape:
         if not frame.num_kept:
             self._release(frame.source)
         return output
-
-    # the backward pass
 
     def backward(self, loss: Tensor, *, until: int = 0) -> None:
         """Walk back from a tensor, whose gradient is made first.
@@ -278,17 +237,23 @@ class Tape:
             self._step(self._nodes.pop())
 
     @property
+    def recomputes(self) -> bool:
+        """Whether a checkpoint is being run again."""
+        return self._again is not None
+
+    @property
     def num_operations(self) -> int:
         """Operations that wait for the backward pass."""
         return len(self._nodes)
 
-    def _step(self, node: _Node) -> None:
-        gradient, node.out.grad = node.out.grad, None
-        if gradient is None:
+    def _step(self, node: Node) -> None:
+        gradients = [slot.take() for slot in node.outs if slot.grad]
+        if not gradients:
             self._release(node.kept)
             return
+        gradient = gradients[0]
         kept = self._kept_of(node)
-        made: list[tuple[_Slot, _Storage]] = []
+        made: list[tuple[Slot, Storage]] = []
         for slot, passes in node.inputs:
             if passes and slot.part.size == gradient.part.size:
                 gradient.refs += 1
@@ -297,7 +262,7 @@ class Tape:
                 made.append((slot, self._make(slot.part, GRADIENT)))
         landed = [self._make(part, WEIGHT_GRADIENT) for part in node.weight_gradients]
         self._flash(node.scratch)
-        self._drop(gradient)
+        self._release(gradients)
         self._release(kept)
         self._leave(node)
         if not self._lands:
@@ -305,7 +270,7 @@ class Tape:
         for slot, storage in made:
             self._accumulate(slot, storage)
 
-    def _kept_of(self, node: _Node) -> Sequence[_Storage]:
+    def _kept_of(self, node: Node) -> Sequence[Storage]:
         frame = node.frame
         if frame is None:
             return node.kept
@@ -322,7 +287,7 @@ class Tape:
                 self._again = None
         return frame.again[node.first : node.last]
 
-    def _leave(self, node: _Node) -> None:
+    def _leave(self, node: Node) -> None:
         """Let go of a checkpoint's input when nothing of it is waited for any more."""
         frame = node.frame
         if frame and node.first < node.last:
@@ -330,7 +295,7 @@ class Tape:
             if not frame.num_left:
                 self._release(frame.source)
 
-    def _accumulate(self, slot: _Slot, new: _Storage) -> None:
+    def _accumulate(self, slot: Slot, new: Storage) -> None:
         """Add in place where torch does: into a gradient that nobody else holds."""
         old = slot.grad
         if old is None:
@@ -341,17 +306,15 @@ class Tape:
             self._drop(old)
         self._drop(new)
 
-    def _make(self, part: Part, section: str) -> _Storage:
+    def _make(self, part: Part, section: str) -> Storage:
         storage = self._allocate(part._replace(section=section))
         storage.refs += 1
         return storage
 
-    # the books
-
-    def _allocate(self, part: Part) -> _Storage:
+    def _allocate(self, part: Part) -> Storage:
         self._count(part, 1)
         self._file()
-        return _Storage(part)
+        return Storage(part)
 
     def _count(self, part: Part, number: int) -> None:
         axis = AXES[part.per]
@@ -369,16 +332,14 @@ class Tape:
         for part in parts:
             self._count(part, -1)
 
-    def _drop(self, storage: _Storage) -> None:
+    def _drop(self, storage: Storage) -> None:
         storage.refs -= 1
         if storage.refs == 0:
             self._count(storage.part, -1)
 
-    def _release(self, storages: Iterable[_Storage]) -> None:
+    def _release(self, storages: Iterable[Storage]) -> None:
         for storage in storages:
             self._drop(storage)
-
-    # what came of it
 
     def alive(self) -> Counter[Part]:
         """Return what is held now."""

@@ -1,0 +1,134 @@
+"""What a forward and a backward pass hold besides the states of training: tensors that come and go. Pure.
+
+The terms of one phase are one moment, the phase's highest: they add up. Who counts what, so that nothing is
+counted twice:
+
+- Weights, adapters, gradients that stay (``backward end``, ``optimizer``; with accumulation all phases; the
+  output layer's also in ``backward start``), optimizer states: ``state_terms``. Gathered layers, buckets and
+  the gradients that an engine shards: ``buffer_terms``.
+- Here: kept layer inputs and activations, the layer that is being computed (again), gradients of activations,
+  the batch, position tables and masks, logits and what replaces them, unpacked weights, autocast's copies of
+  weights, a gradient of a weight while it is made, and (without accumulation) the output layer's gradient in
+  ``head`` and the last layer's in ``backward start``.
+- ``backward end`` is the first layer's backward pass. Its gradients are all counted by the states, the
+  embedding's too, which is made after that layer: so the largest of both moments is taken, each without what
+  the states count already.
+
+Source of the operations: the modules ``blocks*`` and ``heads``; of the walk: ``tape``.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..specs.estimate import PhaseName, Term
+from ..specs.model import ModelSpec
+from ..specs.workload import DTYPE_BYTES, Workload
+from .blocks_model import Formats, program_of
+from .blocks_peaks import Peak, peaks_of
+from .blocks_step import Rules, step
+from .heads import TILE_TOKENS
+
+PAIRS = frozenset({"rm", "dpo", "orpo", "simpo"})
+"""Stages whose micro batch counts pairs: two sequences each."""
+PACKINGS = {"nf4": "4bit", "fp4": "4bit", "int8": "8bit"}
+GATHERED = frozenset({"fsdp", "fsdp1"})
+"""Engines that gather weights in the format that they are computed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What the walk depends on; not the number of tokens, nor how states are sharded."""
+
+    model: ModelSpec
+    formats: Formats
+    rules: Rules
+
+
+@lru_cache(maxsize=512)
+def _peaks(question: _Question) -> dict[PhaseName, tuple[Peak, ...]] | None:
+    program = program_of(question.model, question.formats)
+    return peaks_of(step(program, question.rules)) if program else None
+
+
+def activation_terms(w: Workload) -> tuple[Term, ...]:
+    """Return what a forward and a backward pass hold on one device.
+
+    A model whose shapes are not known is bounded by its width and depth.
+    """
+    phases = _peaks(_Question(w.model, _formats(w), _rules(w)))
+    if phases is None:
+        return _bound(w)
+    tokens, sequence = _tokens(w), w.sequence_tokens
+    terms: list[Term] = []
+    for phase, peaks in phases.items():
+        if peaks:
+            highest = max(peaks, key=lambda peak: peak.size.at(tokens, sequence))
+            terms += [line.term(phase, tokens, sequence) for line in highest.lines]
+    return tuple(terms)
+
+
+def _tokens(w: Workload) -> int:
+    return w.tokens * (2 if w.stage in PAIRS else 1)
+
+
+def _formats(w: Workload) -> Formats:
+    weight_bytes = DTYPE_BYTES[w.weights]
+    if w.autocast and w.sharding.backend in GATHERED:
+        weight_bytes = DTYPE_BYTES[w.autocast]
+    adapter_bytes = DTYPE_BYTES[w.trainable]
+    if w.autocast and w.sharding.backend in GATHERED:
+        adapter_bytes = DTYPE_BYTES[w.autocast]
+    packing = PACKINGS.get(w.quantization.kind, "other") if w.quantization else None
+    compute = DTYPE_BYTES[w.autocast or w.weights]
+    return Formats(
+        weight_bytes=compute if packing else weight_bytes,
+        other_bytes=4 if w.upcast_frozen else weight_bytes,
+        trained=w.method != "lora",
+        packing=packing,
+        adapter=w.adapter if w.method == "lora" else None,
+        adapter_bytes=adapter_bytes,
+        kernel=w.attention,
+    )
+
+
+def _rules(w: Workload) -> Rules:
+    sharded = w.sharding.backend in GATHERED
+    lands = w.gradient_accumulation_steps == 1 and w.sharding.backend == "single"
+    return Rules(
+        checkpointing=w.checkpointing,
+        autocast=DTYPE_BYTES[w.autocast] if w.autocast else None,
+        caches_casts=not sharded,
+        counts_weight_gradients=not sharded,
+        lands_gradients=lands and not w.optimizer_in_backward,
+        needs_input_grad=w.method == "lora" and w.checkpointing != "none",
+        kernel=w.attention,
+        head_kind=w.loss,
+        keeps_output=w.keeps_output,
+        widens_output=w.autocast is not None and w.trainer in ("trl", "transformers"),
+        fills_tiles=_tokens(w) >= TILE_TOKENS,
+    )
+
+
+def _bound(w: Workload) -> tuple[Term, ...]:
+    """Bound a model of unknown shapes: 34 bytes x hidden size per token and layer, as a GPT without flash.
+
+    Source: Korthikanti et al., arXiv 2205.05198, section 4.1.
+    """
+    hidden, layers = w.model.hidden_size, w.model.num_layers
+    if not hidden or not layers:
+        return ()
+    per_token = 34 * hidden
+    kept = layers * 2 * hidden if w.checkpointing == "full" else layers * per_token
+    tokens = _tokens(w)
+    phases: tuple[PhaseName, ...] = ("forward", "head", "backward start")
+    return (
+        Term(
+            name="kept for the backward pass", group="activations", num_bytes=tokens * kept, phases=phases,
+            formula=f"{tokens:,} tokens x {kept:,} B", source="arXiv 2205.05198, section 4.1",
+        ),
+        Term(
+            name="layer in work", group="activations", num_bytes=tokens * per_token,
+            phases=(*phases, "backward end"),
+            formula=f"{tokens:,} tokens x 34 x {hidden:,} B", source="arXiv 2205.05198, section 4.1",
+        ),
+    )  # fmt: skip

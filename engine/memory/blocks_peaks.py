@@ -1,0 +1,163 @@
+"""The peaks of a walked step, ready to be written down for any batch: the lines of every moment that counts.
+
+A step's walk gives for each phase a few moments that can be its highest. Each is turned into lines once; a
+question with its number of tokens then only picks the highest and fills in numbers.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from ..specs.estimate import Group, PhaseName, Term
+from .blocks_step import EMBEDDING, FORWARD, HEAD, HEAD_FORWARD, Step
+from .blocks_step import Group as Layers
+from .tape import WEIGHT_GRADIENT
+from .tape_sizes import Part, Per, Size
+
+SOURCE = "transformers 5.23, torch 2.13: operation by operation (engine/memory/blocks*.py)"
+LAYERS = "layer"
+SECTIONS: dict[str, tuple[str, Group]] = {
+    "batch": ("batch", "data"),
+    "tables": ("position tables and masks", "activations"),
+    "embedding": ("embedding output", "activations"),
+    LAYERS: ("layer in work", "activations"),
+    "head": ("output layer and loss", "logits"),
+    "gradient": ("gradients of activations", "activations"),
+    "weight copies": ("copies of weights in the compute format", "activations"),
+    "unpacked weights": ("unpacked weights", "activations"),
+    "adapter weights": ("adapter weights in full", "activations"),
+    WEIGHT_GRADIENT: ("gradients of weights being made", "gradients"),
+}
+"""Section of the tape -> name and group of its term."""
+OUTPUT_LAYER = frozenset({"output layer", "embedding"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A term of one moment, for any batch."""
+
+    name: str
+    group: Group
+    size: Size
+    before: str
+    """``32 layers x ``, or nothing."""
+    widths: tuple[tuple[Per, str], ...]
+    """Sums such as ``(16 x 4,096 + 8 x 14,336) B``, by what they are counted for."""
+
+    def term(self, phase: PhaseName, tokens: int, sequence: int) -> Term:
+        """Fill in a batch."""
+        words: dict[Per, str] = {
+            "token": f"{tokens:,} tokens x ",
+            "pair": f"{tokens:,} tokens x {sequence:,} positions x ",
+            "fixed": "",
+        }
+        return Term(
+            name=self.name,
+            group=self.group,
+            num_bytes=self.size.at(tokens, sequence),
+            phases=(phase,),
+            formula=" + ".join(f"{self.before}{words[per]}{text}" for per, text in self.widths),
+            source=SOURCE,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """A moment that can be the highest of its phase."""
+
+    size: Size
+    lines: tuple[Line, ...]
+
+
+def peaks_of(step: Step) -> dict[PhaseName, tuple[Peak, ...]]:
+    """Return the moments of each phase that can be its highest."""
+    groups = step.groups
+    every = range(len(groups))
+    firsts = [f"back {k} {'first' if groups[k].num_walked > 1 else 'last'}" for k in every]
+    cached = [_left_out(group, group.cached) for group in groups]
+    kept = [_left_out(group, group.kept) for group in groups]
+    candidates: dict[PhaseName, list[tuple[str, list[Counter[Part]]]]] = {
+        "forward": [(f"{FORWARD} {k}", cached[: k + 1]) for k in every],
+        "head": [(HEAD_FORWARD, cached), (HEAD, kept)],
+        "backward start": [(f"back {k} last", kept[: k + 1]) for k in every],
+        "backward end": [*((firsts[k], kept[:k]) for k in every), (EMBEDDING, [])],
+    }
+    return {
+        phase: tuple(
+            _peak(step, phase, alive) for name, extra in names for alive in _moments(step, name, extra)
+        )
+        for phase, names in candidates.items()
+    }
+
+
+def _left_out(group: Layers, held: Counter[Part]) -> Counter[Part]:
+    """Return what the layers of a kind hold that were not walked."""
+    number = group.number - group.num_walked
+    return Counter({part: count * number for part, count in held.items()} if number else {})
+
+
+def _moments(step: Step, name: str, extra: list[Counter[Part]]) -> list[Counter[Part]]:
+    found = []
+    for moment in step.walked.phases.get(name, ()):
+        alive = Counter(moment.alive)
+        for left_out in extra:
+            alive.update(left_out)
+        found.append(alive)
+    return found
+
+
+def _peak(step: Step, phase: PhaseName, alive: Counter[Part]) -> Peak:
+    counted = Counter({part: n for part, n in alive.items() if part.width and not _is_of_states(part, phase)})
+    lines = tuple(_lines(step.groups, counted))
+    return Peak(_total(counted), lines)
+
+
+def _is_of_states(part: Part, phase: PhaseName) -> bool:
+    """Say whether the states' terms count it in this phase."""
+    if part.section != WEIGHT_GRADIENT:
+        return False
+    return phase == "backward end" or (phase == "backward start" and part.name in OUTPUT_LAYER)
+
+
+def _lines(groups: tuple[Layers, ...], alive: Counter[Part]) -> list[Line]:
+    kept: Counter[Part] = Counter()
+    for group in groups:
+        kept.update({part: n * group.number for part, n in group.kept.items() if part.section == LAYERS})
+    layers = alive & kept
+    sections: dict[str, Counter[Part]] = {}
+    for part, number in (alive - layers).items():
+        sections.setdefault(part.section, Counter())[part] = number
+    number = groups[0].number if len(groups) == 1 and layers == kept else 1
+    lines = [_line("kept for the backward pass", "activations", layers, number)] if layers else []
+    for section, parts in sections.items():
+        name, group_name = SECTIONS.get(section, (section, "activations"))
+        lines.append(_line(name, group_name, parts))
+    return lines
+
+
+def _line(name: str, group: Group, parts: Counter[Part], layers: int = 1) -> Line:
+    sums: dict[Per, Counter[int]] = {"token": Counter(), "pair": Counter(), "fixed": Counter()}
+    for part, number in parts.items():
+        sums[part.per][part.width] += part.item_bytes * number // layers
+    return Line(
+        name,
+        group,
+        _total(parts),
+        f"{layers:,} layers x " if layers > 1 else "",
+        tuple((per, _written(widths)) for per, widths in sums.items() if widths),
+    )
+
+
+def _written(widths: Counter[int]) -> str:
+    return f"({' + '.join(f'{number:,} x {width:,}' for width, number in sorted(widths.items()))}) B"
+
+
+def _total(parts: Counter[Part]) -> Size:
+    token = pair = fixed = 0
+    for part, number in parts.items():
+        size = part.size
+        token, pair, fixed = (
+            token + size.token * number,
+            pair + size.pair * number,
+            fixed + size.fixed * number,
+        )
+    return Size(token, pair, fixed)
