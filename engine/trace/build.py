@@ -1,5 +1,6 @@
 """Builds the model of a workload without weights: real transformers, real peft, first on the meta device."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def on_meta(workload: Workload, config: Mapping[str, Any]) -> Any:
     Raises:
         Refused: transformers cannot build it.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoConfig
 
     given = {key: value for key, value in config.items() if key not in _NOT_OF_THE_MODEL}
     model_type = given.pop("model_type", None)
@@ -42,16 +43,29 @@ def on_meta(workload: Workload, config: Mapping[str, Any]) -> Any:
     try:
         made = AutoConfig.for_model(model_type, **given)
         made.use_cache = False
-        kinds = AutoModelForCausalLM, AutoModelForImageTextToText
-        auto = next((kind for kind in kinds if type(made) in kind._model_mapping), kinds[0])  # noqa: SLF001 - the only way to ask
         with torch.device("meta"):
-            return auto.from_config(made, **arguments)
+            return _kind(workload, made).from_config(made, **arguments)
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise Refused(
             f"transformers cannot build this model for a trace: {text}",
             hint="use the estimate without --exact",
         ) from error
+
+
+def _kind(workload: Workload, config: Any) -> Any:
+    """The class that trl's trainer of the stage loads."""
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoModelForSequenceClassification,
+    )
+
+    if workload.stage == "rm":
+        config.num_labels, config.pad_token_id = 1, 0
+        return AutoModelForSequenceClassification
+    kinds = AutoModelForCausalLM, AutoModelForImageTextToText
+    return next((kind for kind in kinds if type(config) in kind._model_mapping), kinds[0])  # noqa: SLF001 - the only way to ask
 
 
 def prepare(model: Any, workload: Workload) -> Any:
@@ -68,6 +82,14 @@ def prepare(model: Any, workload: Workload) -> Any:
     if workload.method == "freeze":
         _freeze_all_but_last(model, workload.num_trainable_layers or 1)
     return model
+
+
+def frozen_copy(model: Any) -> Any:
+    """Return another model of the same shape on meta, without gradients."""
+    copied = copy.deepcopy(model)
+    for parameter in copied.parameters():
+        parameter.requires_grad = False
+    return copied
 
 
 def as_fake(model: Any, workload: Workload) -> None:
@@ -106,7 +128,8 @@ def _adapt(model: Any, workload: Workload) -> Any:
     if adapter is None:
         raise BadInput("method lora needs an adapter")
     targets: Any = "all-linear" if adapter.targets == ("all-linear",) else list(adapter.targets)
-    common: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": targets}
+    task = "SEQ_CLS" if workload.stage == "rm" else "CAUSAL_LM"
+    common: dict[str, Any] = {"task_type": task, "target_modules": targets}
     if adapter.modules_to_save:
         common["modules_to_save"] = list(adapter.modules_to_save)
     if adapter.kind == "oft":

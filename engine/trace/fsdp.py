@@ -26,6 +26,8 @@ def mesh(workload: Workload) -> Any:
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     sharding = workload.sharding
+    if dist.is_initialized() and dist.get_world_size() != sharding.num_ranks:
+        dist.destroy_process_group()
     if not dist.is_initialized():
         dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=sharding.num_ranks)
     copies = sharding.num_ranks // sharding.num_shards

@@ -64,16 +64,19 @@ def add_trl_head(model: Any, outputs: tuple[str, ...] = FUSED_OUTPUTS) -> None:
     utils.add_fused_lm_head(model, outputs=outputs)
 
 
-def install(model: Any, head: LossHead, *, is_cast_outside: bool) -> LossOf:
+def install(
+    model: Any, head: LossHead, *, is_cast_outside: bool, outputs: tuple[str, ...] = FUSED_OUTPUTS
+) -> LossOf:
     """Make a model compute its loss in a certain way; return how to ask for it.
 
     Args:
         model: The transformers model itself, not its peft wrapper.
         head: Which way.
         is_cast_outside: It is accelerate that makes the logits fp32, after the model has returned.
+        outputs: What the fused head is asked for.
     """
     if head == "fused-tiles":
-        add_trl_head(model)
+        add_trl_head(model, outputs)
         return _fused_loss
     if head != "logits" and not (head == "logits-fp32" and is_cast_outside):
         model.forward = MethodType(_FORWARDS[head], model)

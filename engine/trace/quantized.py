@@ -208,8 +208,14 @@ def _class_of(name: str, base: type, forward: Any) -> Any:
     """A subclass of the real layer, so that peft dispatches to what it would take on a GPU."""
     key = name, base
     if key not in _CLASSES:
-        _CLASSES[key] = type(name, (base,), {"forward": forward})
+        # peft unpacks a layer that has W_q (as hqq's do) by asking the layer itself
+        _CLASSES[key] = type(name, (base,), {"forward": forward, "W_q": None, "dequantize": _dequantized})
     return _CLASSES[key]
+
+
+def _dequantized(layer: Any) -> Tensor:
+    dtype = getattr(layer, "unpacked_dtype", torch.bfloat16)
+    return torch.empty(layer.out_features, layer.in_features, dtype=dtype, device=layer.weight.device)
 
 
 def _buffer(layer: nn.Module, name: str, size: int, dtype: torch.dtype) -> None:

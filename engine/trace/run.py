@@ -32,10 +32,12 @@ def answer(workload: Workload, config: Mapping[str, Any], *, whole: bool = False
     started = time.perf_counter()
     model = build.on_meta(workload, config)
     num_layers = layers.text_config(model).num_hidden_layers
+    if workload.method == "freeze":  # its last layers are counted before any is cut out
+        model = build.prepare(model, workload)
     depths = None if whole else layers.depths(model)
     built = time.perf_counter()
     if depths is None:
-        only = trace_steps(build.prepare(model, workload), workload)
+        only = _trace(model, workload)
         found, reserved = extrapolate.peaks(only), _extra_reserved(only, workload)
         traced = [num_layers]
     else:
@@ -55,15 +57,21 @@ def answer(workload: Workload, config: Mapping[str, Any], *, whole: bool = False
 
 
 def _two(model: Any, workload: Workload, depths: layers.Depths) -> tuple[Trace, Trace]:
-    if workload.method == "freeze":  # the last layers are counted from the end
-        model = build.prepare(model, workload)
     layers.cut(model, depths.deep)
     small = copy.deepcopy(model)
     layers.cut(small, tuple(depths.deep.index(number) for number in depths.shallow))
-    prepared = [
-        one if workload.method == "freeze" else build.prepare(one, workload) for one in (small, model)
-    ]
-    return trace_steps(prepared[0], workload), trace_steps(prepared[1], workload)
+    return _trace(small, workload), _trace(model, workload)
+
+
+def _trace(model: Any, workload: Workload) -> Trace:
+    reference = _reference(model, workload)
+    ready = model if workload.method == "freeze" else build.prepare(model, workload)
+    return trace_steps(ready, workload, reference)
+
+
+def _reference(model: Any, workload: Workload) -> Any:
+    """A frozen copy of a model that is not yet prepared, when the workload holds one."""
+    return build.frozen_copy(model) if workload.reference_model else None
 
 
 def _extra_reserved(trace: Trace, workload: Workload) -> int:

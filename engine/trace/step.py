@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..specs.workload import Workload
-from . import build, fsdp, heads, optimizers
+from . import build, fsdp, heads, optimizers, stages
 from .layers import blocks
 from .phases import Phases
 from .tracer import StorageTracer, Trace
@@ -29,25 +29,28 @@ class Bench:
     """As it is called: wrapped by peft when adapters are trained."""
     bare: Any
     """The transformers model inside."""
+    reference: Any
+    """A second, frozen model, or ``None``."""
     trained: list[nn.Parameter]
     tracer: StorageTracer
     phases: Phases
     loss_of: heads.LossOf
 
 
-def trace_steps(model: Any, workload: Workload) -> Trace:
+def trace_steps(model: Any, workload: Workload, reference: Any = None) -> Trace:
     """Trace two optimizer steps of a prepared model on meta; the second is the steady state.
 
     Args:
         model: What ``build.prepare`` returned, its layers cut or not.
         workload: What is trained how.
+        reference: A second, frozen model on meta, or ``None``.
     """
     is_sharded = workload.sharding.backend in ("fsdp", "fsdp1")
     ranks = fsdp.mesh(workload) if is_sharded else None
     gc.collect()
     gc.disable()  # frees follow from references alone, and always at the same place
     with FakeTensorMode(allow_non_fake_inputs=True), _as_on_a_gpu():
-        bench = _bench(model, workload, ranks)
+        bench = _bench(model, workload, ranks, reference)
         with bench.tracer, fsdp.buffers_told(bench.tracer) if is_sharded else nullcontext():
             optimizer = (
                 None if workload.optimizer_in_backward else optimizers.make(workload.optimizer, bench.trained)
@@ -59,7 +62,7 @@ def trace_steps(model: Any, workload: Workload) -> Trace:
     return bench.tracer.trace
 
 
-def _bench(model: Any, workload: Workload, ranks: Any) -> Bench:
+def _bench(model: Any, workload: Workload, ranks: Any, reference: Any) -> Bench:
     build.as_fake(model, workload)
     bare = model.get_base_model() if workload.method == "lora" else model
     layers = blocks(bare)
@@ -69,16 +72,18 @@ def _bench(model: Any, workload: Workload, ranks: Any) -> Bench:
         if workload.method == "lora":
             bare.enable_input_require_grads()
     is_cast_outside = workload.autocast is not None and workload.trainer in ("trl", "transformers")
-    loss_of = heads.install(bare, workload.loss, is_cast_outside=is_cast_outside)
+    outputs = stages.FUSED_OUTPUTS.get(workload.stage, heads.FUSED_OUTPUTS)
+    loss_of = heads.install(bare, workload.loss, is_cast_outside=is_cast_outside, outputs=outputs)
     tracer = StorageTracer()
     phases = Phases(tracer)
     phases.watch(bare, layers)
     if ranks is not None:
         fsdp.shard(model, bare, layers, workload, ranks)
-    for name, parameter in model.named_parameters():
-        tracer.track(parameter, "weights", name)
-    for name, buffer in model.named_buffers():
-        tracer.track(buffer, "weights", name)
+    if reference is not None:
+        _prepare_reference(reference, workload, ranks)
+    for held in (model, reference):
+        for name, tensor in () if held is None else (*held.named_parameters(), *held.named_buffers()):
+            tracer.track(tensor, "weights", name)
     tracer.mark("loaded")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
@@ -87,6 +92,7 @@ def _bench(model: Any, workload: Workload, ranks: Any) -> Bench:
         workload=workload,
         model=model,
         bare=bare,
+        reference=reference,
         trained=trained,
         tracer=tracer,
         phases=phases,
@@ -116,7 +122,15 @@ def _optimizer_step(bench: Bench, optimizer: Any, *, is_steady: bool) -> None:
 
 def _micro_batch(bench: Bench) -> None:
     bench.phases.enter("forward")
-    loss, out = bench.loss_of(_Caller(bench.model, bench.workload), batch(bench.workload))
+    reference = None if bench.reference is None else _Caller(bench.reference, bench.workload)
+    actors = stages.Actors(
+        policy=_Caller(bench.model, bench.workload),
+        reference=reference,
+        bare=bench.bare,
+        phases=bench.phases,
+        peft=bench.model,
+    )
+    loss, out = stages.loss(bench.workload, actors, batch(bench.workload), bench.loss_of)
     if not bench.workload.keeps_output:
         del out
     bench.phases.enter("head backward")
@@ -129,6 +143,8 @@ def _micro_batch(bench: Bench) -> None:
 def batch(workload: Workload) -> heads.Batch:
     """Return one micro batch of token ids; padded ones carry a mask, packed ones positions."""
     rows, columns = workload.micro_batch_size, workload.sequence_tokens
+    if workload.stage in stages.PAIRS:
+        rows *= 2
     if workload.packing:
         rows, columns = 1, rows * columns
     made = {name: torch.randint(0, _WORDS, (rows, columns)) for name in ("input_ids", "labels")}
@@ -157,6 +173,14 @@ class _Caller:
         from accelerate.utils.operations import convert_to_fp32
 
         return convert_to_fp32(out)
+
+
+def _prepare_reference(reference: Any, workload: Workload, ranks: Any) -> None:
+    build.as_fake(reference, workload)
+    reference.eval()
+    heads.add_trl_head(reference, ("log_probs",))
+    if ranks is not None:
+        fsdp.shard(reference, reference, blocks(reference), workload, ranks)
 
 
 def _step_in_backward(bench: Bench) -> None:
