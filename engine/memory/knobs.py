@@ -4,6 +4,7 @@ Changes stand in the order of what they cost the user: first those that leave th
 those that train something else, last those that need other hardware.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -18,8 +19,6 @@ from .workload import BackendName, OffloadName, Recipe, recipe_workload, shardin
 
 ATTENTION_ONLY = ("q_proj", "v_proj")
 """Layers that the paper on LoRA adapts (arXiv 2106.09685, section 4.2)."""
-WORTH_IT = 0.01
-"""Share that a change must save to be one of several that are proposed together."""
 LEAST_TOKENS = 256
 """A sequence is not proposed to be shorter."""
 
@@ -81,29 +80,38 @@ def effects(question: Question) -> tuple[Effect, ...]:
 
 
 def cheapest_fit(question: Question) -> Effect | None:
-    """Return the cheapest change that makes it fit, or the first changes that do so together, or ``None``."""
+    """Return the cheapest change that makes it fit, or two, or as many as it takes, or ``None``."""
     now = _estimate(question, question.recipe).process_bytes
-    here = [change for change in _changes(question, question.recipe) if not change.needs_hardware]
-    for change in here:
-        effect = _effect(question, now, (change,))
+    singles = list(_here(question, question.recipe))
+    pairs = [(one, two) for one in singles for two in _here(question, one.recipe) if _name(one) != _name(two)]
+    pairs.sort(key=lambda pair: not (pair[0].same_training and pair[1].same_training))
+    for taken in itertools.chain(((one,) for one in singles), pairs):
+        effect = _effect(question, now, taken)
         if effect.verdict.word == "fits":
             return effect
     return _together(question, now)
 
 
+def _here(question: Question, recipe: Recipe) -> Iterator[Change]:
+    return (change for change in _changes(question, recipe) if not change.needs_hardware)
+
+
 def _together(question: Question, now: int) -> Effect | None:
-    """Take the cheapest change that saves enough to be worth it, again and again, until it fits."""
+    """Take the change that saves most, again and again, until it fits."""
     recipe, best = question.recipe, now
     taken: dict[str, Change] = {}
-    while (change := _next(question, recipe, best)) is not None:
+    while True:
+        sizes = {
+            change: _estimate(question, change.recipe).process_bytes for change in _here(question, recipe)
+        }
+        change = min(sizes, key=sizes.__getitem__, default=None)
+        if change is None or sizes[change] >= best:
+            return None
         taken.pop(_name(change), None)  # --seq 512 after --seq 1024 takes its place
         taken[_name(change)] = change
-        recipe = change.recipe
-        effect = _effect(question, now, tuple(taken.values()))
-        best = effect.process_bytes
-        if effect.verdict.word == "fits":
+        recipe, best = change.recipe, sizes[change]
+        if _effect(question, now, tuple(taken.values())).verdict.word == "fits":
             return _without_needless(question, now, list(taken.values()))
-    return None
 
 
 def _without_needless(question: Question, now: int, taken: list[Change]) -> Effect:
@@ -145,14 +153,6 @@ def _can_shard(recipe: Recipe) -> bool:
 
 def _name(change: Change) -> str:
     return change.option.partition(" ")[0]
-
-
-def _next(question: Question, recipe: Recipe, best: int) -> Change | None:
-    for change in _changes(question, recipe):
-        saved = best - _estimate(question, change.recipe).process_bytes
-        if not change.needs_hardware and saved > WORTH_IT * best:
-            return change
-    return None
 
 
 def _estimate(question: Question, recipe: Recipe) -> Estimate:

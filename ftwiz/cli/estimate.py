@@ -13,6 +13,7 @@ import click
 
 from ..engine.memory import estimate as fast_estimate
 from ..engine.memory.knobs import Question, cheapest_fit, effects
+from ..engine.memory.ledger import completed
 from ..engine.memory.verdict import DRIVER_KEEPS_BYTES, place_verdict, shared_verdict, verdict, worst
 from ..engine.memory.workload import Recipe, recipe_workload
 from ..engine.specs.estimate import Estimate, Verdict
@@ -215,7 +216,7 @@ def _exact(workload: Workload, model: NamedModel) -> Estimate:
     from .follow import say
 
     say(["tracing the model's own code, which takes some seconds"])
-    return exact_estimate(workload, model.config, time_limit=EXACT_SECONDS)
+    return completed(exact_estimate(workload, model.config, time_limit=EXACT_SECONDS), workload)
 
 
 def _notes(options: Options, model: NamedModel, place: Target, machine: Machine) -> Iterator[str]:

@@ -302,9 +302,9 @@ def _check_adapter(model: ModelSpec, adapter: Adapter) -> None:
     found = num_trainable(model, adapter)
     if found.refusal is None:
         return
-    names = {shape.suffix for shape in model.parameters.linears} if model.parameters else set()
+    names = sorted({shape.suffix for shape in model.parameters.linears} if model.parameters else ())
     near = [close for name in adapter.targets for close in difflib.get_close_matches(name, names, n=2)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"its layers: {', '.join(sorted(names))[:200]}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"its layers: {', '.join(names)[:200]}"
     raise BadInput(f"--targets {','.join(adapter.targets)}: {found.refusal}", hint=hint)
 
 

@@ -91,6 +91,7 @@ def _effect(effect: Effect) -> dict[str, Any]:
         "same_training": effect.same_training,
         "needs_hardware": effect.needs_hardware,
         "process_bytes": effect.process_bytes,
+        "host_bytes": effect.host_bytes,
         "delta_bytes": effect.delta_bytes,
         "verdict": effect.verdict.word,
     }

@@ -42,7 +42,7 @@ def named_model(text: str) -> NamedModel:
     # Nothing of the model is run here, so that code which comes with it does not matter.
     plain = {key: value for key, value in config.items() if key != "auto_map"}
     spec = spec_from_config(plain, where=source)
-    if spec.parameters is None and _is_known_to_transformers(spec.model_type):
+    if spec.parameters is None and not _is_defect(spec) and _is_known_to_transformers(spec.model_type):
         from .follow import say
 
         say([f"counting {shown(text)} with transformers, which takes some seconds"])
@@ -91,6 +91,11 @@ def _nearest(name: str) -> str:
     if near:
         return f"did you mean {' or '.join(near)}?"
     return "list models with: ftwiz models; of any other give a folder that holds its config.json"
+
+
+def _is_defect(spec: ModelSpec) -> bool:
+    """Whether the file lacks something, so that transformers would only count its own defaults."""
+    return any(words in (spec.unknown_reason or "") for words in ("missing", "does not name", "not between"))
 
 
 def _is_known_to_transformers(model_type: str) -> bool:

@@ -40,7 +40,11 @@ PLACE_SUMS: dict[Place, str] = {
 }
 SMALL_SHARE = 0.005
 """Terms below this share of the peak are one line; --explain shows them all."""
-LABEL = 12
+MOST_NAMED = 3
+"""Terms of host and disk that are named; --explain shows them all."""
+MOST_LATER = 3
+"""Terms that are not held at the peak; --explain shows them all."""
+LABEL = 10
 NUMBER = 9
 
 
@@ -155,9 +159,11 @@ def _bar(report: Report, width: int) -> Iterator[str]:
         yield " " * round(room * free / full) + click.style(
             "^ " + shorten(f"{gib(free)} {_free_word(report)}", 24), fg="red"
         )
-    legend = [f"{letter} {name}" for name, (letter, _) in GROUPS.items() if groups.get(name)]
-    sizes = [groups[name] for name in GROUPS if groups.get(name)]
-    texts = [f"{text} {number(size, used)}" for text, size in zip(legend, sizes, strict=True)]
+    texts = [
+        f"{letter} {name} {number(groups[name], used)}"
+        for name, (letter, _) in GROUPS.items()
+        if groups.get(name, 0) > used * SMALL_SHARE
+    ]
     texts.append(f"{MARGIN} margin {number(margin, used)}")
     if free is not None and free > used + margin:
         texts.append(f"{FREE} free {number(free - used - margin, used)}")
@@ -232,7 +238,10 @@ def _later(estimate: Estimate, among: Sequence[PhaseName], width: int) -> Iterat
     if not others:
         return
     yield click.style(f"{'':>{NUMBER}}  AT OTHER TIMES", dim=True)
-    yield from _terms(sorted(others, key=lambda term: -term.num_bytes), peak, among, width)
+    others.sort(key=lambda term: -term.num_bytes)
+    yield from _terms(others[:MOST_LATER], peak, among, width)
+    if len(others) > MOST_LATER:
+        yield f"{'':>{NUMBER}}  and {len(others) - MOST_LATER} more, smaller (--explain lists them)"
 
 
 def _row(left: str, right: str, width: int) -> str:
@@ -244,16 +253,22 @@ def _other_places(report: Report, width: int) -> Iterator[str]:
     verdicts: tuple[tuple[Place, Verdict], ...] = (("host", report.host), ("disk", report.disk))
     for place, verdict in verdicts:
         terms = sorted(_peak_terms(report.estimate, place), key=lambda term: -term.num_bytes)
-        if place == "host" and report.target.shares_host and not terms:
-            continue
         total = sum(term.num_bytes for term in terms)
-        free = verdict.free_bytes
-        known = "free is not known" if free is None else f"{gib(free)} free"
-        what = ", ".join(f"{safe(term.name)} {gib(term.num_bytes)}" for term in terms[:3] if term.num_bytes)
-        word = WORDS[verdict.word]
-        text = f"{word}: {gib(total)} of {known}" if free is not None else f"{gib(total)}; {known}"
-        colour = COLOURS[verdict.word] if verdict.word in ("tight", "no") else None
-        yield from labelled(place, f"{text}{f' ({what})' if what else ''}", width, fg=colour)
+        is_shared = place == "host" and report.target.shares_host
+        shown = [term for term in terms if term.num_bytes >= total * SMALL_SHARE][:MOST_NAMED]
+        what = ", ".join(f"{safe(term.name)} {gib(term.num_bytes)}" for term in shown)
+        text = f"{gib(total)} beside the tensors" if is_shared else _room_text(verdict, total, report, place)
+        is_bad = verdict.word in ("tight", "no") and not is_shared
+        colour = COLOURS[verdict.word] if is_bad else None
+        yield from labelled(place, f"{text}{f': {what}' if what else ''}", width, fg=colour)
+
+
+def _room_text(verdict: Verdict, total: int, report: Report, place: Place) -> str:
+    free = verdict.free_bytes
+    if free is None:
+        return f"{gib(total)}, free space unknown"
+    is_all = place == "host" and report.target.host_free_bytes is None
+    return f"{WORDS[verdict.word]}, {gib(total)} of {gib(free)} {'in all' if is_all else 'free'}"
 
 
 def _peak_terms(estimate: Estimate, where: Place) -> tuple[Term, ...]:
@@ -275,6 +290,8 @@ def _fix(report: Report, width: int) -> Iterator[str]:
         return
     other = "" if fix.same_training else " (another training)"
     text = f"{', '.join(fix.options)}{other}: {gib(fix.process_bytes)}"
+    if any("--offload" in option for option in fix.options):
+        text += f", and {gib(fix.host_bytes)} on the host"
     yield from labelled("to fit", text, width, fg="green")
 
 
