@@ -26,6 +26,7 @@ from ..specs.workload import DTYPE_BYTES, Workload
 from .blocks_model import Formats, program_of
 from .blocks_peaks import Peak, peaks_of
 from .blocks_step import Rules, step
+from .foreign_terms import foreign_activation_terms, is_foreign
 from .heads import TILE_TOKENS
 
 PAIRS = frozenset({"rm", "dpo", "orpo", "simpo"})
@@ -53,8 +54,11 @@ def _peaks(question: _Question) -> dict[PhaseName, tuple[Peak, ...]] | None:
 def activation_terms(w: Workload) -> tuple[Term, ...]:
     """Return what a forward and a backward pass hold on one device.
 
-    A model whose shapes are not known is bounded by its width and depth.
+    A model whose shapes are not known is bounded by its width and depth. Other trainers bring their own
+    models (``foreign_terms``).
     """
+    if is_foreign(w):
+        return foreign_activation_terms(w)
     phases = _peaks(_Question(w.model, _formats(w), _rules(w)))
     if phases is None:
         return _bound(w)

@@ -17,6 +17,8 @@ Where = Literal["block", "embedding", "head", "rest"]
 HEADS = frozenset({"lm_head", "score", "embed_out", "output"})
 EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in", "word_embeddings", "embeddings", "tok_embeddings"})
 OUTSIDE = frozenset({"norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f", "wpe"})
+LLAMA_ADAPTERS = frozenset({"llama-adapter", "llama-adapter-v2"})
+"""What only litgpt trains; the few tensors are counted with its operations (foreign_litgpt.py)."""
 PACKS_EXPERTS = frozenset({"fp8", "mxfp4"})
 """Packings of transformers 5 that know fused experts; the others replace linear layers only."""
 
@@ -126,6 +128,8 @@ def holdings(
     if method == "freeze":
         return Holdings(model, packed, plain, _last_layers(plain, model, num_trainable_layers or 0), (), ())
     adapter = adapter or Adapter()
+    if adapter.kind in LLAMA_ADAPTERS:
+        return Holdings(model, packed, plain, (), (), ())
     refusal = num_trainable(model, adapter).refusal
     if refusal is not None:
         raise Refused(f"this adapter cannot be trained: {refusal}")
