@@ -85,11 +85,14 @@ def _fsdp(key: Key, in_forward: bool, is_split: bool) -> tuple[Term, ...]:  # no
     trained = gathered_units(key, everything=False, is_split=is_split)
     if key.sharding.backend == "fsdp1":
         return (*_gathered(key, whole), *_root_of_fsdp1(whole, trained))
-    lines = (*_gathered(key, whole), *_kept_gathered(whole, is_split=is_split, in_forward=in_forward))
-    if not elements(key.trained) or (key.accumulates and not key.sharding.syncs_every_batch):
-        return (*lines, *_embedding_at_end(whole, Units(0, 0, 0, 0, 0), 0.0))
     ratio = DTYPE_BYTES[key.sharding.reduce] / key.gather_bytes if key.sharding.reduce else 1.0
-    return (*lines, *_reduced(trained, ratio), *_embedding_at_end(whole, trained, ratio))
+    if key.accumulates and not key.sharding.syncs_every_batch:
+        trained = Units(0, 0, 0, 0, 0)
+    return (
+        *_gathered(key, whole),
+        *_kept_gathered(key, whole, is_split=is_split, in_forward=in_forward),
+        *_on_the_way_back(key, whole, trained, ratio),
+    )
 
 
 def _line(
@@ -121,7 +124,7 @@ def gathered_units(key: Key, *, everything: bool, is_split: bool) -> Units:
     norms = sum(
         part.total * key.gather_bytes for part in parts if part.where == "rest" and _is_last_norm(part)
     )
-    is_tied = not any(part.where == "head" for part in key.held.plain)
+    is_tied = _is_tied(key)
     tail = norms + (sums["embedding"] if is_tied else sums["head"])
     return Units(block, sums["block"], 0 if is_tied else sums["embedding"], tail, sums["rest"] - norms)
 
@@ -153,44 +156,64 @@ def _gathered(key: Key, whole: Units) -> tuple[Term, ...]:
     )
 
 
-def _kept_gathered(whole: Units, *, is_split: bool, in_forward: bool) -> tuple[Term, ...]:
-    if not is_split:
-        phases: tuple[PhaseName, ...] = ("forward", "head", "backward start", "backward end")
-        return _line("gathered embedding, norm and output layer", whole.root, phases)
-    is_tied = whole.embedding == 0
-    tail = _line("gathered output layer", whole.tail, ("head",))
-    if is_tied:
-        tail = _line("gathered embedding", whole.tail, ("forward", "head", "backward start"))
-    elif in_forward:
-        tail = (*tail, *_line("buffer that the output layer was gathered in", whole.tail, ("head",)))
-    kept = _line(
-        "gathered rest of the model", whole.root, ("forward", "head", "backward start", "backward end")
-    )
-    return (*tail, *kept)
+def _kept_gathered(key: Key, whole: Units, *, is_split: bool, in_forward: bool) -> tuple[Term, ...]:
+    """What stays gathered from the forward to the backward pass.
 
-
-def _reduced(trained: Units, ratio: float) -> tuple[Term, ...]:
-    """The last unit's gradients are being reduced while the next unit's are made."""
-    first = trained.tail if trained.embedding else 0
-    return (
-        *_line("gradients being reduced", max(trained.block, first) * ratio, ("backward start",)),
-        *_line("gradients being reduced", trained.block * ratio, ("backward end",)),
-    )
-
-
-def _embedding_at_end(whole: Units, trained: Units, ratio: float) -> tuple[Term, ...]:
-    """The embedding's unit comes last: gathered, its gradient whole, then copied to be reduced.
-
-    Whichever is more: both beside the gathered unit, or both beside the copy; less the block that is done.
+    While a unit is copied out of the buffer that it arrived in, it is there twice, beside the buffer of the
+    unit before; the buffer of the last one goes with the forward pass of the model.
     """
-    first = trained.embedding or trained.tail or trained.root
-    gathered = whole.embedding or whole.tail or whole.root
-    is_kept = not whole.embedding and not whole.tail
-    block = rounded(whole.block)
-    arriving = gathered - (block if whole.embedding else 0)
-    most = max(gathered + first, first + first * ratio) - 2 * block
-    left = max(0 if is_kept else arriving, most - (gathered if is_kept else 0), 0)
-    return _line("embedding, its gradient and the reduction", left, ("backward end",))
+    always: tuple[PhaseName, ...] = ("forward", "head", "backward start", "backward end")
+    if not is_split:
+        return _line("gathered embedding, norm and output layer", whole.root, always)
+    kept = _line("gathered rest of the model", whole.root, always)
+    if not whole.embedding:
+        return (*kept, *_line("gathered embedding", whole.tail, always))
+    if not key.sharding.reshard_after_forward:
+        kept = (*kept, *_line("gathered embedding, not resharded", whole.embedding, always[:3]))
+    beside = whole.tail if in_forward else whole.block
+    arriving = max(0, 2 * whole.tail - rounded(whole.block))
+    return (
+        *kept,
+        *_line("gathered output layer", whole.tail, ("head",)),
+        *_line("buffer beside the output layer", beside, ("head",)),
+        *_line("output layer as it arrives", arriving, ("forward",)),
+    )
+
+
+def _on_the_way_back(key: Key, whole: Units, trained: Units, ratio: float) -> tuple[Term, ...]:
+    """Gradients of one unit are being reduced while those of the next are made; the embedding comes last.
+
+    Whatever is kept to the end (a tied embedding, a root that is no unit) has its gradient there all along.
+    """
+    is_split, block = bool(whole.embedding), rounded(whole.block)
+    kept, arriving = (0, whole.embedding) if is_split else (whole.tail or whole.root, 0)
+    last = trained.embedding if is_split else trained.tail or trained.root
+    first = 0 if is_split or not last else _head_bytes(key)
+    both = last + (first if _is_tied(key) else 0)
+    reduced = trained.block * ratio
+    held = kept + first + 2 * block + reduced
+    moments = (2 * arriving + reduced, kept + arriving + both + reduced, last + last * ratio)
+    tail = trained.tail * ratio if is_split else 0
+    return (
+        *_line("gradient of the output layer, not yet reduced", first, ("backward start", "backward end")),
+        *_line("gradients being reduced", max(reduced, tail), ("backward start",)),
+        *_line("gradients being reduced", reduced, ("backward end",)),
+        *_line(
+            "embedding, its gradient and the reduction",
+            max(0, *(m - held for m in moments)),
+            ("backward end",),
+        ),
+    )
+
+
+def _is_tied(key: Key) -> bool:
+    return not any(part.where == "head" for part in key.held.plain)
+
+
+def _head_bytes(key: Key) -> int:
+    where = "embedding" if _is_tied(key) else "head"
+    own = split(key.held.trained, key.sharding.tensor_parallel)
+    return sum(part.total for part in own if part.where == where) * key.gather_bytes
 
 
 def _root_of_fsdp1(whole: Units, trained: Units) -> tuple[Term, ...]:
