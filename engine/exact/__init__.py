@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import Refused
 from ..specs.estimate import Estimate
 from ..specs.workload import Workload
-from . import cache
+from . import cache, zero
 from .answer import is_whole, traced_terms
 from .run import TIME_LIMIT_SECONDS, ask
 
@@ -38,10 +38,7 @@ def exact_estimate(
     if answer is None or not is_whole(answer):
         answer = ask(workload, config, time_limit_seconds=time_limit)
         cache.save(key, answer)
-    return Estimate(
-        tier="exact",
-        terms=traced_terms(answer),
-        uncertainty=UNCERTAINTY,
-        basis=BASIS,
-        notes=tuple(str(note) for note in answer.get("notes", ())),
-    )
+    terms, notes = traced_terms(answer), tuple(str(note) for note in answer.get("notes", ()))
+    if zero.needs_closed_form(workload):
+        terms, notes = zero.with_states(terms, workload), (zero.NOTE, *notes)
+    return Estimate(tier="exact", terms=terms, uncertainty=UNCERTAINTY, basis=BASIS, notes=notes)

@@ -50,9 +50,11 @@ class Allocator:
     """Expandable: last block of each pool."""
 
     def replay(self, events: Iterable[Event]) -> None:
-        """Serve a trace."""
+        """Serve a trace; an event without bytes empties the cache."""
         for event in events:
-            if event.num_bytes > 0:
+            if event.num_bytes == 0:
+                self.empty_cache()
+            elif event.num_bytes > 0:
                 self.malloc(event.uid, event.num_bytes)
             else:
                 self.free(event.uid)

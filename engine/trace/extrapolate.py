@@ -40,7 +40,7 @@ def _live_at(events: list[Event], at: Mapping[int, str]) -> list[tuple[str, list
     for number, event in enumerate(events):
         if event.num_bytes > 0:
             live[event.uid] = None
-        else:
+        elif event.num_bytes < 0:
             live.pop(event.uid, None)
         if number in at:
             found.append((at[number], list(live)))

@@ -120,6 +120,15 @@ def _forward_fp32(self: Any, labels: Tensor, **arguments: Any) -> Any:
     return _output(loss, logits)
 
 
+def _forward_own(self: Any, labels: Tensor, **arguments: Any) -> Any:
+    """As Qwen's first modelling code: shifted copies, and the loss in the format of the logits."""
+    logits = self.get_output_embeddings()(_hidden(self, arguments))
+    shifted = logits[..., :-1, :].contiguous()
+    targets = labels[..., 1:].contiguous()
+    loss = nn.functional.cross_entropy(shifted.view(-1, shifted.shape[-1]), targets.view(-1))
+    return _output(loss, logits)
+
+
 def _forward_chunked(self: Any, labels: Tensor, **arguments: Any) -> Any:
     """As torchtune: hidden states in eight chunks, logits of each kept, fp32 inside the loss."""
     hidden = _hidden(self, arguments)
@@ -207,6 +216,7 @@ def _forward_with(kernel: Any) -> Any:
 
 
 _FORWARDS: dict[LossHead, Any] = {
+    "logits-own": _forward_own,
     "logits-fp32": _forward_fp32,
     "chunked": _forward_chunked,
     "chunked-128": _forward_litgpt,

@@ -209,8 +209,15 @@ def _class_of(name: str, base: type, forward: Any) -> Any:
     key = name, base
     if key not in _CLASSES:
         # peft unpacks a layer that has W_q (as hqq's do) by asking the layer itself
-        _CLASSES[key] = type(name, (base,), {"forward": forward, "W_q": None, "dequantize": _dequantized})
+        _CLASSES[key] = type(
+            name, (base,), {"forward": forward, "W_q": property(_packed_weight), "dequantize": _dequantized}
+        )
     return _CLASSES[key]
+
+
+def _packed_weight(layer: Any) -> Tensor:
+    weight: Tensor = layer.weight
+    return weight
 
 
 def _dequantized(layer: Any) -> Tensor:

@@ -3,7 +3,6 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,29 +11,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..specs.workload import Workload
 from . import build, fsdp, heads, optimizers, stages
-from .layers import blocks
-from .phases import Phases
-from .tracer import StorageTracer, Trace
+from .bench import Bench, set_up
+from .load import as_loaded
+from .tracer import Trace
 
 _WORDS = 1000
 """Token ids below this are in every vocabulary that matters; their values change nothing."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bench:
-    """A model on fake tensors with everything that a step needs."""
-
-    workload: Workload
-    model: Any
-    """As it is called: wrapped by peft when adapters are trained."""
-    bare: Any
-    """The transformers model inside."""
-    reference: Any
-    """A second, frozen model, or ``None``."""
-    trained: list[nn.Parameter]
-    tracer: StorageTracer
-    phases: Phases
-    loss_of: heads.LossOf
 
 
 def trace_steps(model: Any, workload: Workload, reference: Any = None) -> Trace:
@@ -50,7 +32,7 @@ def trace_steps(model: Any, workload: Workload, reference: Any = None) -> Trace:
     gc.collect()
     gc.disable()  # frees follow from references alone, and always at the same place
     with FakeTensorMode(allow_non_fake_inputs=True), _as_on_a_gpu():
-        bench = _bench(model, workload, ranks, reference)
+        bench = set_up(model, workload, ranks, reference)
         with bench.tracer, fsdp.buffers_told(bench.tracer) if is_sharded else nullcontext():
             optimizer = (
                 None if workload.optimizer_in_backward else optimizers.make(workload.optimizer, bench.trained)
@@ -59,45 +41,8 @@ def trace_steps(model: Any, workload: Workload, reference: Any = None) -> Trace:
                 _step_in_backward(bench)
             for is_steady in (False, True):
                 _optimizer_step(bench, optimizer, is_steady=is_steady)
+    as_loaded(bench.tracer.trace, workload)
     return bench.tracer.trace
-
-
-def _bench(model: Any, workload: Workload, ranks: Any, reference: Any) -> Bench:
-    build.as_fake(model, workload)
-    bare = model.get_base_model() if workload.method == "lora" else model
-    layers = blocks(bare)
-    model.train()
-    if workload.checkpointing == "full":
-        bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if workload.method == "lora":
-            bare.enable_input_require_grads()
-    is_cast_outside = workload.autocast is not None and workload.trainer in ("trl", "transformers")
-    outputs = stages.FUSED_OUTPUTS.get(workload.stage, heads.FUSED_OUTPUTS)
-    loss_of = heads.install(bare, workload.loss, is_cast_outside=is_cast_outside, outputs=outputs)
-    tracer = StorageTracer()
-    phases = Phases(tracer)
-    phases.watch(bare, layers)
-    if ranks is not None:
-        fsdp.shard(model, bare, layers, workload, ranks)
-    if reference is not None:
-        _prepare_reference(reference, workload, ranks)
-    for held in (model, reference):
-        for name, tensor in () if held is None else (*held.named_parameters(), *held.named_buffers()):
-            tracer.track(tensor, "weights", name)
-    tracer.mark("loaded")
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.register_post_accumulate_grad_hook(lambda p: tracer.regroup(p.grad, "gradients"))
-    return Bench(
-        workload=workload,
-        model=model,
-        bare=bare,
-        reference=reference,
-        trained=trained,
-        tracer=tracer,
-        phases=phases,
-        loss_of=loss_of,
-    )
 
 
 def _optimizer_step(bench: Bench, optimizer: Any, *, is_steady: bool) -> None:
@@ -173,14 +118,6 @@ class _Caller:
         from accelerate.utils.operations import convert_to_fp32
 
         return convert_to_fp32(out)
-
-
-def _prepare_reference(reference: Any, workload: Workload, ranks: Any) -> None:
-    build.as_fake(reference, workload)
-    reference.eval()
-    heads.add_trl_head(reference, ("log_probs",))
-    if ranks is not None:
-        fsdp.shard(reference, reference, blocks(reference), workload, ranks)
 
 
 def _step_in_backward(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from torch import Tensor, UntypedStorage
+from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
@@ -29,6 +29,9 @@ class Held:
     """Weights, gradients, optimizer, activations, logits or buffers; the last word counts."""
     num_bytes: int = 0
     """As the allocator rounds them."""
+    is_parameter: bool = False
+    is_packed: bool = False
+    """A parameter of a layer whose weights are quantized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,12 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
         self._next = 0
         self._resize: Callable[..., Any] | None = None
 
-    def track(self, tensor: Tensor, group: str, op: str) -> None:
+    def track(self, tensor: Tensor, group: str, op: str, *, is_packed: bool = False) -> None:
         """Count a tensor that was there before."""
         for storage in storages(tensor):
-            self._add(storage, tensor, op, group)
+            if self._add(storage, tensor, op, group):
+                held = self.trace.held[self._next]
+                held.is_packed, held.is_parameter = is_packed, isinstance(tensor, nn.Parameter)
 
     def regroup(self, tensor: Tensor, group: str) -> None:
         """Say what a tensor turned out to be for."""
@@ -138,12 +143,13 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
         UntypedStorage.resize_ = self._resize
         return super().__exit__(*details)
 
-    def _add(self, storage: UntypedStorage, tensor: Tensor, op: str, group: str) -> None:
+    def _add(self, storage: UntypedStorage, tensor: Tensor, op: str, group: str) -> bool:
         key = id(storage)
         if key in self._live:
-            return
+            return False
         held = Held(op, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), group)
         self._begin(storage, held)
+        return True
 
     def _begin(self, storage: UntypedStorage, held: Held) -> None:
         self._next += 1
