@@ -36,7 +36,9 @@ ASSUMPTIONS = listed("""
 - Full fine-tuning is finetune_ds.sh: bf16, DeepSpeed ZeRO-3 with Hugging Face's automatic bucket sizes,
   also on one device.
 - LoRA of the 72B model is ZeRO-3, LoRA on two nodes ZeRO-2 (the default of finetune_lora_ds.sh).
-- transformers 4.32-4.37: all logits, softmax in fp32 (autocast), output dropped before the backward pass.
+- transformers 4.32-4.37 with Qwen's own model: all logits. Under autocast the softmax is fp32; DeepSpeed
+  computes without autocast, so that there the softmax has the format of the logits. The output is dropped
+  before the backward pass.
 - Qwen's own modelling code fuses query, key and value; it is built as Phi-3, which does too.
 """)
 
@@ -75,7 +77,12 @@ def case_of(row: Row) -> Case:
 def _full(base: Workload, row: Row) -> Workload:
     ranks = num_ranks(row)
     return replace(
-        base, weights="bf16", trainable="bf16", sharding=_zero(3, ranks, ranks), optimizer="adamw_torch_fused"
+        base,
+        weights="bf16",
+        trainable="bf16",
+        loss="logits-own",
+        sharding=_zero(3, ranks, ranks),
+        optimizer="adamw_torch_fused",
     )
 
 
@@ -95,7 +102,14 @@ def _lora(base: Workload, row: Row) -> Workload:
         return replace(base, weights="bf16", trainable="fp32", autocast="bf16")
     ranks = num_ranks(row)
     sharding = _zero(3, ranks, ranks) if "3" in stage else _zero(2, ranks, min(ranks, 2))
-    return replace(base, weights="bf16", trainable="bf16", sharding=sharding, optimizer="adamw_torch_fused")
+    return replace(
+        base,
+        weights="bf16",
+        trainable="bf16",
+        loss="logits-own",
+        sharding=sharding,
+        optimizer="adamw_torch_fused",
+    )
 
 
 def _quantized(base: Workload, quantization: Quantization) -> Workload:
@@ -103,6 +117,7 @@ def _quantized(base: Workload, quantization: Quantization) -> Workload:
         base,
         weights="fp16",
         trainable="fp16",
+        loss="logits-own",
         quantization=quantization,
         sharding=_zero(2, 1, 1),
         optimizer="adamw_torch_fused",
