@@ -1,6 +1,6 @@
 """Tries a job before it is run: checks of everything that can fail, and short real runs that are measured."""
 
-from .checks import Surroundings, best_estimate, check_job
+from .checks import Surroundings, best_estimate, check_job, look_at_findings
 from .fit import Fit, Line, fit_of, probe_estimate
 from .result import Level, Result
 from .smoke import Comparison, Smoke, comparisons, results, smoke_test
@@ -17,6 +17,7 @@ __all__ = [
     "check_job",
     "comparisons",
     "fit_of",
+    "look_at_findings",
     "probe_estimate",
     "results",
     "smoke_test",

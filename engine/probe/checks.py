@@ -50,8 +50,6 @@ class Surroundings:
 
     machine: Machine
     environ: Mapping[str, str]
-    findings: Sequence[Finding] = ()
-    """The doctor's."""
 
     @property
     def runs(self) -> Path:
@@ -76,7 +74,6 @@ def check_job(loaded: LoadedJob, around: Surroundings) -> Iterator[Result]:
         yield from guarded("devices", lambda: look_at_devices(prepared, around.machine))
         yield from guarded("memory", lambda: look_at_memory(prepared, around))
     yield from guarded("output", lambda: look_at_output(around.runs))
-    yield from look_at_findings(around.findings)
 
 
 def look_at_stack() -> Iterator[Result]:

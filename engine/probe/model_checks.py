@@ -29,6 +29,8 @@ TOKENIZER_FILES = (
 MAX_TOKENIZER_BYTES = 256 << 20
 COUNT_TOLERANCE = 0.02
 """Buffers that some models save, and heads that others leave out, are below two percent of them."""
+MANY = 10**8
+"""Parameters from which on they are told in billions."""
 GET_IT = "get it where there is a network: hf download {}"
 
 
@@ -99,7 +101,9 @@ def _described(name: str, spec: ModelSpec | None) -> str:
         return f"{name}: its shape is not known here"
     if spec.parameters is None:
         return f"{spec.model_type}: its parameters cannot be counted: {spec.unknown_reason}"
-    return f"{spec.model_type}, {spec.parameters.groups.num_total / 1e9:,.2f} billion parameters"
+    count = spec.parameters.groups.num_total
+    shown = f"{count / 1e9:,.2f} billion" if count >= MANY else f"{count:,}"
+    return f"{spec.model_type}, {shown} parameters"
 
 
 def _not_here(job: Job, environ: Mapping[str, str]) -> Iterator[Result]:

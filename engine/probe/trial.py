@@ -263,7 +263,8 @@ def _ends_like_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
     assert threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:

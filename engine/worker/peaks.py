@@ -106,8 +106,7 @@ class Peaks:
 
     def record(self) -> dict[str, int]:
         """Return what an exit record says of memory: the whole attempt's peaks, the baseline, the batch."""
-        with contextlib.suppress(Exception):  # a device that has failed does not answer; what was read stays
-            self.look()
+        self.look()
         extra = {"baseline_host_bytes": self.baseline_host_bytes, "batch_tokens": self.batch_tokens}
         return self.whole.as_dict() | {name: value for name, value in extra.items() if value is not None}
 
@@ -171,16 +170,22 @@ def _most(one: int | None, other: int | None) -> int | None:
 def _ask(accelerator: Any, name: str) -> int | None:
     """Call a function of torch.cuda, torch.npu, ...; ``None`` where the device has none (mps)."""
     function = getattr(accelerator, name, None)
-    answer = None if function is None else function()
+    try:
+        answer = None if function is None else function()
+    except (RuntimeError, NotImplementedError):  # a device that has failed, or a driver that does not tell
+        return None
     return None if answer is None else int(answer)
 
 
 def _outside_bytes(accelerator: Any) -> int | None:
     look = getattr(accelerator, "mem_get_info", None)
     reserved = _ask(accelerator, "memory_reserved")
-    if look is None or reserved is None:
+    if look is None or not reserved:  # asking would open the device, where it is not in use yet
         return None
-    free, total = look()
+    try:
+        free, total = look()
+    except (RuntimeError, NotImplementedError):
+        return None
     return max(0, int(total) - int(free) - reserved)
 
 

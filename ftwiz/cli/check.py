@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..engine.probe import Comparison, Result, Smoke
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
-LIMIT_SECONDS = 900.0
+LIMIT_SECONDS = 900
 NAMES = {
     "allocated_bytes": "allocated",
     "reserved_bytes": "reserved",
@@ -38,14 +38,14 @@ NAMES = {
 @click.option(
     "--limit",
     "seconds",
-    type=click.FloatRange(1, 86_400),
+    type=click.IntRange(1, 86_400),
     default=LIMIT_SECONDS,
     metavar="SECONDS",
-    help=f"How long the steps may take together; {LIMIT_SECONDS:g}.",
+    help=f"How long the steps may take together; {LIMIT_SECONDS}.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def check(
-    job: Path, overrides: tuple[str, ...], *, num_steps: int | None, seconds: float, as_json: bool
+    job: Path, overrides: tuple[str, ...], *, num_steps: int | None, seconds: int, as_json: bool
 ) -> int:
     """Find everything that can fail in a job, before it fails.
 
@@ -55,14 +55,15 @@ def check(
     from ..engine.doctor import examine, meet
     from ..engine.hardware import detect
     from ..engine.job import load_job
-    from ..engine.probe import Surroundings, check_job
+    from ..engine.probe import Surroundings, check_job, look_at_findings
     from ..engine.rundir import runs_root
 
     loaded = load_job(job, overrides=overrides)
     machine = detect()
-    findings = examine(meet(lambda: machine, runs=runs_root(os.environ)))
-    around = Surroundings(machine=machine, environ=os.environ, findings=findings)
+    patient = meet(lambda: machine, runs=runs_root(os.environ))  # torch is asked meanwhile
+    around = Surroundings(machine=machine, environ=os.environ)
     found = [_said(result, as_json=as_json) for result in check_job(loaded, around)]
+    found += [_said(result, as_json=as_json) for result in look_at_findings(examine(patient))]
     smoke = None
     if num_steps is not None and not any(result.level == "problem" for result in found):
         from ..engine.probe import results, smoke_test
