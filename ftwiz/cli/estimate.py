@@ -33,9 +33,9 @@ from .estimate_input import (
 )
 from .estimate_target import Target, target
 from .named_model import NamedModel, named_model
-from .show_estimate import Report, report_lines
+from .show_estimate import Report, report_lines, verdict_lines
 
-LEAST_WIDTH, MOST_WIDTH = 40, 120
+LEAST_WIDTH, MOST_WIDTH = 60, 120
 MOST_TOKENS = 100_000_000
 MOST_BATCH = 1_000_000
 MOST_RANK = 4096
@@ -121,6 +121,8 @@ def estimate(**typed: Any) -> None:
         from .show_estimate_explained import explained_lines
 
         lines += ["", *explained_lines(report, width=width)]
+    if sys.stdout.isatty() and len(lines) >= shutil.get_terminal_size().lines:
+        lines += ["", *verdict_lines(report, width)]  # its first place has left the screen
     click.echo("\n".join(lines), color=None if sys.stdout.isatty() else False)
 
 

@@ -38,12 +38,13 @@ PLACE_SUMS: dict[Place, str] = {
     "reserved": "held by the allocator: max_memory_reserved",
     "driver": "of the process: what nvidia-smi shows",
 }
-SMALL_SHARE = 0.005
+SMALL_SHARE = 0.015
 """Terms below this share of the peak are one line; --explain shows them all."""
+LEAST_DRAWN = 0.005
+MOST_TABLE = 92
+"""Cells of the table, so that the eye finds the end of a line."""
 MOST_NAMED = 3
 """Terms of host and disk that are named; --explain shows them all."""
-MOST_LATER = 3
-"""Terms that are not held at the peak; --explain shows them all."""
 LABEL = 10
 NUMBER = 9
 
@@ -72,8 +73,9 @@ def report_lines(report: Report, *, width: int) -> Iterator[str]:
     yield ""
     yield from _bar(report, width)
     yield ""
-    yield from _table(report, width)
+    yield from _table(report, min(width, MOST_TABLE))
     yield ""
+    yield from _phases(report, width)
     yield from _other_places(report, width)
     yield from labelled("how sure", _sureness(report.estimate), width)
     yield from _fix(report, width)
@@ -88,6 +90,11 @@ def headline(report: Report, width: int) -> Iterator[str]:
     yield click.style(shorten(safe(title), width), bold=True)
     yield from wrap(_setup(report), width)
     yield ""
+    yield from verdict_lines(report, width)
+
+
+def verdict_lines(report: Report, width: int) -> Iterator[str]:
+    """Yield the verdict with its numbers."""
     word = WORDS[report.overall.word]
     first, *rest = wrap(_verdict_text(report), width - len(word) - 2) or [""]
     yield f"{click.style(word, fg=COLOURS[report.overall.word], bold=True)}  {first}"
@@ -152,7 +159,7 @@ def _bar(report: Report, width: int) -> Iterator[str]:
     full = max(used + margin, free or 0, 1)
     room = max(10, width - 2)
     parts = [(GROUPS[name][0], GROUPS[name][1], groups[name]) for name in GROUPS if groups.get(name)]
-    parts += [(MARGIN, "bright_black", margin), (FREE, "", full - used - margin)]
+    parts += [(MARGIN, "", margin), (FREE, "", full - used - margin)]
     yield click.style(f"at its peak, {phase_text(phase)}:", dim=True)
     yield f"[{_cells(parts, full, room)}]"
     if free is not None and free < full and verdict.word != "fits":
@@ -160,9 +167,9 @@ def _bar(report: Report, width: int) -> Iterator[str]:
             "^ " + shorten(f"{gib(free)} {_free_word(report)}", 24), fg="red"
         )
     texts = [
-        f"{letter} {name} {number(groups[name], used)}"
-        for name, (letter, _) in GROUPS.items()
-        if groups.get(name, 0) > used * SMALL_SHARE
+        f"{click.style(letter, fg='black', bg=colour)} {name} {number(groups[name], used)}"
+        for name, (letter, colour) in GROUPS.items()
+        if groups.get(name, 0) > used * LEAST_DRAWN
     ]
     texts.append(f"{MARGIN} margin {number(margin, used)}")
     if free is not None and free > used + margin:
@@ -175,7 +182,7 @@ def _joined(texts: Sequence[str], width: int) -> Iterator[str]:
     """Break between texts and never inside one."""
     line = ""
     for text in texts:
-        if line and width_of(line) + 3 + width_of(text) > width:
+        if line and width_of(click.unstyle(f"{line}   {text}")) > width:
             yield line
             line = ""
         line = f"{line}   {text}" if line else text
@@ -210,7 +217,6 @@ def _table(report: Report, width: int) -> Iterator[str]:
             total = estimate.reserved_bytes
         text = f"{number(total, peak):>{NUMBER}}  {PLACE_SUMS[place]}"
         yield click.style(shorten(text, width), bold=True)
-    yield from _later(estimate, among, width)
 
 
 def _terms(terms: Sequence[Term], peak: int, among: Sequence[PhaseName], width: int) -> Iterator[str]:
@@ -224,24 +230,16 @@ def _terms(terms: Sequence[Term], peak: int, among: Sequence[PhaseName], width: 
         yield f"{number(total, peak):>{NUMBER}}  {len(small)} smaller ones (--explain lists them)"
 
 
-def _later(estimate: Estimate, among: Sequence[PhaseName], width: int) -> Iterator[str]:
-    """What is held at other times only, so that nothing is missing."""
-    peak = max(estimate.process_bytes, 1)
-    others = [
-        term
-        for term in estimate.terms
-        if term.place in DEVICE_PLACES
-        and estimate.peak_phase not in term.phases
-        and term.num_bytes
-        and set(among) & set(term.phases)
-    ]
-    if not others:
-        return
-    yield click.style(f"{'':>{NUMBER}}  AT OTHER TIMES", dim=True)
-    others.sort(key=lambda term: -term.num_bytes)
-    yield from _terms(others[:MOST_LATER], peak, among, width)
-    if len(others) > MOST_LATER:
-        yield f"{'':>{NUMBER}}  and {len(others) - MOST_LATER} more, smaller (--explain lists them)"
+def _phases(report: Report, width: int) -> Iterator[str]:
+    """Yield how much is held in every phase, so that the peak can be compared."""
+    estimate = report.estimate
+    held = {
+        phase: sum(estimate.phase_bytes(phase, place) for place in DEVICE_PLACES)
+        for phase in phases_of(report.workload)
+    }
+    largest = max(held.values(), default=0)
+    texts = [f"{phase} {number(size, largest)}" for phase, size in held.items()]
+    yield from labelled("phases", f"{', '.join(texts)} {unit(largest)}", width)
 
 
 def _row(left: str, right: str, width: int) -> str:
