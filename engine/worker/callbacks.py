@@ -14,7 +14,7 @@ from ..checkpoints import surplus, write_manifest
 from ..rundir import RunFolder
 from ..specs.events import CheckpointEvent, EvalEvent, StepEvent
 from ..specs.plan import Strategy
-from .engines import splits_weights
+from .engines import forget_order, splits_weights
 from .peaks import FIRST_STEPS, Peaks
 from .ranks import Group, check_ranks, describe_rank
 from .samples import Prompt, answer
@@ -187,6 +187,7 @@ class Events(TrainerCallback):  # type: ignore[misc]
                 max_new_tokens=self._around.max_new_tokens,
             )
             matched = _tell(self._around.voice, events)
+            forget_order(self._trainer)
         self._around.group.wait()
         return matched
 

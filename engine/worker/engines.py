@@ -54,6 +54,21 @@ def save_whole(trainer: Any, folder: str) -> None:
     trainer.save_model(folder)
 
 
+def forget_order(trainer: Any) -> None:
+    """Have ZeRO-3 learn anew in which order layers are used. To be called after answering, before training.
+
+    DeepSpeed gathers ahead what the last forward passes used next. Answers use the output layer, which trl's
+    loss gathers by itself: it would meet one that is on its way (deepspeed 0.19.8, trl 1.16; measured:
+    "Cannot partition a param in flight").
+    """
+    offload = getattr(getattr(trainer.model_wrapped, "optimizer", None), "parameter_offload", None)
+    if offload is None:
+        return
+    coordinator = offload.get_param_coordinator()
+    if not coordinator.is_invalid_trace():
+        coordinator._invalidate_trace()  # noqa: SLF001 - there is no other door
+
+
 def _check_deepspeed() -> None:
     from importlib.util import find_spec
 

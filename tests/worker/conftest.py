@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +15,36 @@ from ftwiz.engine.backends import backend as engine_of
 from ftwiz.engine.data import inspect
 from ftwiz.engine.models import spec_from_config
 from ftwiz.engine.rundir import RunFolder, create
-from ftwiz.engine.specs.events import Event
+from ftwiz.engine.specs.events import Event, StepEvent
 from ftwiz.engine.specs.job import Job
 from ftwiz.engine.specs.model import ModelSpec
 from ftwiz.engine.specs.plan import Strategy
 from ftwiz.engine.stages import train_file
 from ftwiz.engine.telemetry import read_events
+from ftwiz.engine.worker.settings import read_settings
 
 E = TypeVar("E", bound=Event)
+
+SAME_WEIGHTS = """
+import sys, torch
+from pathlib import Path
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM
+
+def load(folder):
+    is_adapter = (Path(folder) / "adapter_config.json").is_file()
+    kind = AutoPeftModelForCausalLM if is_adapter else AutoModelForCausalLM
+    model, *report = (kind.from_pretrained(folder),) if is_adapter else kind.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not any(any(keys) for facts in report for keys in facts.values()), report
+    return dict(model.named_parameters())
+
+one, other = map(load, sys.argv[1:])
+assert one.keys() == other.keys(), one.keys() ^ other.keys()
+for name, weight in one.items():
+    torch.testing.assert_close(weight, other[name], rtol=1e-3, atol=2e-5, msg=lambda text: name + ": " + text)
+"""
 
 SINGLE = Strategy(
     backend="single",
@@ -104,6 +127,18 @@ class Lab:
         worker = ["-m", "ftwiz.engine.worker", str(run.path), *resume]
         return self.python(*(launcher if ranks > 1 else []), *worker, cwd=run.path, **env)
 
+    def launch(self, run: RunFolder, backend: str, launcher: str) -> "subprocess.CompletedProcess[str]":
+        """Start the ranks by the command that the engine gives for a launcher."""
+        strategy, engine = read_settings(run).strategy, engine_of(backend)
+        torchrun, *others = engine.by_hand_commands(strategy, sys.executable)
+        accelerate = engine.launch_command(strategy, sys.executable)
+        command = {"accelerate": accelerate, "torchrun": torchrun, "deepspeed": (others or [[]])[0]}[launcher]
+        return self.python(*command[1:], cwd=run.path)
+
+    def losses(self, run: RunFolder) -> list[float]:
+        """Return the loss of every step."""
+        return [event.loss for event in self.events(run, StepEvent) if event.loss is not None]
+
     def python(self, *arguments: str, cwd: Path, **env: str) -> "subprocess.CompletedProcess[str]":
         """Run Python to its end in that environment."""
         return subprocess.run(
@@ -140,3 +175,36 @@ class Lab:
 def lab(tmp_path: Path, qa_rows: Path, tiny_model: Path) -> Lab:
     """A laboratory with forty question/answer rows and the tiny model."""
     return Lab(tmp_path, qa_rows, tiny_model)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What one rank makes of the same rows, for engines that share the work to be held against."""
+
+    losses: list[float]
+    model: Path
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Whole]:
+    """Six steps of one rank, by method; the rows are those of ``qa_rows``."""
+    folder = tmp_path_factory.mktemp("whole")
+    rows = folder / "rows.jsonl"
+    pairs = ({"question": f"What is {n} plus {n}?", "answer": str(n + n)} for n in range(40))
+    rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf8")
+    lab = Lab(folder, rows, tiny_model)
+    runs = {kind: lab.train(method={"kind": kind}) for kind in ("full", "lora")}
+    return {kind: Whole(lab.losses(run), run.final_model) for kind, run in runs.items()}
+
+
+@pytest.fixture(scope="session")
+def same_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, Path], None]:
+    """``same_weights(a, b)``: load both as a user would, and hold every weight against its twin."""
+    folder = tmp_path_factory.mktemp("same")
+
+    def check(one: Path, other: Path) -> None:
+        lab = Lab(folder, folder, folder)
+        done = lab.python("-c", SAME_WEIGHTS, str(one), str(other), cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return check
