@@ -22,14 +22,14 @@ every second matrix product and attention (torchtitan)."""
 AttentionKind = Literal["flash", "sdpa", "sdpa-mask", "eager", "flex"]
 """``sdpa``: torch's fused kernel without a mask tensor; ``sdpa-mask``: with one; ``eager`` keeps scores."""
 LossHead = Literal[
-    "fused-tiles", "logits", "logits-own", "logits-fp32", "chunked", "chunked-128", "liger", "cce"
+    "fused-tiles", "logits", "logits-shifted", "logits-fp32", "chunked", "chunked-128", "liger", "cce"
 ]
 """How the output layer becomes a loss.
 
 ``fused-tiles``: trl 1.16, tiles of 4096 tokens x 32768 words, no logits kept. ``logits``: transformers 5,
-logits in the compute format and an fp32 copy in the loss. ``logits-own``: the loss in the logits' own format
-(Qwen's first modelling code without autocast, as under DeepSpeed). ``logits-fp32``: transformers before 4.45, the fp32
-copy is the output and lives through the backward pass. ``chunked``: torchtune, 8 chunks of tokens.
+logits in the compute format and an fp32 copy in the loss. ``logits-shifted``: models that came with their
+own code (Qwen 1), a shifted copy and the loss in its format, which only autocast makes fp32. ``logits-fp32``:
+transformers before 4.45, the fp32 copy is the output and lives through the backward pass. ``chunked``: torchtune, 8 chunks of tokens.
 ``chunked-128``: litgpt, chunks of 128 tokens. ``liger``: Liger-Kernel's fused linear cross entropy. ``cce``:
 Cut Cross-Entropy."""
 Trainer = Literal["trl", "transformers", "loop", "litgpt", "torchtitan", "torchtune"]

@@ -120,8 +120,8 @@ def _forward_fp32(self: Any, labels: Tensor, **arguments: Any) -> Any:
     return _output(loss, logits)
 
 
-def _forward_own(self: Any, labels: Tensor, **arguments: Any) -> Any:
-    """As Qwen's first modelling code: shifted copies, and the loss in the format of the logits."""
+def _forward_shifted(self: Any, labels: Tensor, **arguments: Any) -> Any:
+    """As models that came with their own code: shifted copies, the loss in their format or autocast's."""
     logits = self.get_output_embeddings()(_hidden(self, arguments))
     shifted = logits[..., :-1, :].contiguous()
     targets = labels[..., 1:].contiguous()
@@ -216,7 +216,7 @@ def _forward_with(kernel: Any) -> Any:
 
 
 _FORWARDS: dict[LossHead, Any] = {
-    "logits-own": _forward_own,
+    "logits-shifted": _forward_shifted,
     "logits-fp32": _forward_fp32,
     "chunked": _forward_chunked,
     "chunked-128": _forward_litgpt,

@@ -28,7 +28,7 @@ def case(**fields: Any) -> Case:
 def test_qwens_lora_has_fp32_adapters_under_autocast_and_drops_the_output() -> None:
     found = case(engine="qwen-finetune.py (HF Trainer)", method="lora").workload
     assert (found.weights, found.trainable, found.autocast) == ("bf16", "fp32", "bf16")
-    assert (found.loss, found.keeps_output) == ("logits", False)
+    assert (found.loss, found.keeps_output) == ("logits-shifted", False)
     assert found.adapter is not None
     assert found.adapter.modules_to_save == ()
     assert found.model.num_parameters == pytest.approx(7.72e9, rel=0.002)

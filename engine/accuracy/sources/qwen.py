@@ -65,7 +65,7 @@ def case_of(row: Row) -> Case:
         gradient_accumulation_steps=8,
         checkpointing=checkpointing_of(row),
         attention="flash",
-        loss="logits",
+        loss="logits-shifted",
         trainer="transformers",
         stack=STACK,
         device_name=device_of(row),
@@ -80,7 +80,6 @@ def _full(base: Workload, row: Row) -> Workload:
         base,
         weights="bf16",
         trainable="bf16",
-        loss="logits-own",
         sharding=_zero(3, ranks, ranks),
         optimizer="adamw_torch_fused",
     )
@@ -106,7 +105,6 @@ def _lora(base: Workload, row: Row) -> Workload:
         base,
         weights="bf16",
         trainable="bf16",
-        loss="logits-own",
         sharding=sharding,
         optimizer="adamw_torch_fused",
     )
@@ -117,7 +115,6 @@ def _quantized(base: Workload, quantization: Quantization) -> Workload:
         base,
         weights="fp16",
         trainable="fp16",
-        loss="logits-own",
         quantization=quantization,
         sharding=_zero(2, 1, 1),
         optimizer="adamw_torch_fused",

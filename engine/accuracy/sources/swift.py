@@ -5,7 +5,7 @@ Read: docs/source_en/LLM/Benchmark.md and swift/llm/utils/argument.py of the tim
 
 from dataclasses import replace
 
-from ...specs.workload import Stack, Workload
+from ...specs.workload import LossHead, Stack, Workload
 from ..case import (
     Case,
     adapter_of,
@@ -30,7 +30,8 @@ ASSUMPTIONS = listed("""
   needs; nothing is added for that.
 - LoRA: bf16 weights, fp32 adapters (lora_dtype), bf16 autocast, dropout 0.05, torch's AdamW.
 - Full fine-tuning: bf16 weights and optimizer states, no second copy (dtype AUTO).
-- transformers 4.3x: all logits, softmax in fp32.
+- transformers 4.36: all logits; fp32 logits of Llama-like models and ChatGLM3, of Qwen and Baichuan2 a shifted
+  copy that autocast makes fp32.
 - Models with fused query, key and value (Qwen, ChatGLM3, Baichuan2) are built as Phi-3, which has it too.
 """)
 FUSED = ("qwen-", "chatglm", "baichuan")
@@ -43,6 +44,14 @@ STACK = Stack(
     torch="2.1.1", transformers="4.36.2", trl=None, peft="0.7.1", accelerate="0.25.0", bitsandbytes="0.41.3",
     deepspeed=None,
 )  # fmt: skip
+
+
+SHIFTED = ("qwen-", "baichuan")
+"""Beginnings of models whose own code makes a shifted copy of the logits and no fp32 one."""
+
+
+def _loss(row: Row) -> LossHead:
+    return "logits-shifted" if row.text("arch").startswith(SHIFTED) else "logits-fp32"
 
 
 def case_of(row: Row) -> Case:
@@ -67,7 +76,7 @@ def case_of(row: Row) -> Case:
         varied_lengths=True,
         checkpointing=checkpointing_of(row),
         attention=attention_of(row),
-        loss="logits",
+        loss=_loss(row),
         trainer="transformers",
         stack=STACK,
         device_name=device_of(row),
