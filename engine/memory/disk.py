@@ -148,7 +148,9 @@ def _checkpoint(key: Key) -> tuple[tuple[Product, ...], str]:
         source = FSDP_SAVE if key.sharding.backend in FSDP else HF_TRAINER
         return (weights, *kept, *small), source
     master = (Product(elements(key.held.trained), key.optimized_bytes),) if key.sharding.master else ()
-    return (weights, weights, *master, *kept, *small), DEEPSPEED_SAVE
+    # ZeRO-3's own files hold no 16-bit weights: they are in the second copy (measured: 20 KB of 500).
+    own = (weights,) if key.zero < 3 else ()  # noqa: PLR2004 - ZeRO-3
+    return (weights, *own, *master, *kept, *small), DEEPSPEED_SAVE
 
 
 def _swapped(key: Key, ranks: int) -> tuple[Term, ...]:

@@ -77,6 +77,7 @@ def _host_states(key: Key, ranks: int, on_cpu: bool, kind: str) -> tuple[Term, .
         *_reading(key, ranks, stays=on_cpu),
         *_moved(key, ranks),
         *_pinned(key, ranks),
+        *_deepspeed_copies(key, ranks),
         *_gathered_to_save(key),
     )
 
@@ -141,12 +142,9 @@ def _of_all(line: Term, ranks: int, phases: tuple[PhaseName, ...]) -> tuple[Term
 def _pinned(key: Key, ranks: int) -> tuple[Term, ...]:
     """What pinning adds to the bytes of the state itself."""
     sizes = pinned_bytes(key)
-    if not sizes:
-        return ()
     lost = sum(number * (power_of_two(size) - size) for size, number in sizes)
     copies = [Product(ranks * lost, 1)]
-    lines = term("rounding of pinned memory", "buffers", copies, TRAINING, source=PINNED, place="host")
-    return (*lines, *_deepspeed_copies(key, ranks))
+    return term("rounding of pinned memory", "buffers", copies, TRAINING, source=PINNED, place="host")
 
 
 def _deepspeed_copies(key: Key, ranks: int) -> tuple[Term, ...]:

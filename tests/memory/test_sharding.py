@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from ftwiz.engine.memory.cuts import cuts, flat_elements, holdings_of
+from ftwiz.engine.memory.cuts import cuts, flat_elements, holdings_of, optimizer_stretches
+from ftwiz.engine.memory.optimizers import state_bytes
 from ftwiz.engine.memory.sharding import buffer_terms
 from ftwiz.engine.memory.state_key import key_of
 from ftwiz.engine.memory.states import state_terms
 from ftwiz.engine.memory.tensors import inventory
-from ftwiz.engine.memory.zero_buffers import live_elements, persistent_elements
+from ftwiz.engine.memory.zero_buffers import live_elements, persistent_elements, reduce_bucket
 from ftwiz.engine.models import Adapter
 from ftwiz.engine.specs.estimate import PhaseName
 from ftwiz.engine.specs.model import ModelSpec
@@ -145,6 +146,29 @@ def test_zero_3_keeps_small_tensors_and_last_blocks_whole() -> None:
     live = live_elements(key, is_checkpointed=True)
     blocks = sum(part.total for part in inventory(model) if part.where == "block")
     assert live.head == 511 * 64 + blocks  # all that is left is needed again before 10^9 others
+
+
+@pytest.mark.parametrize(
+    ("stage", "masters", "small", "states"),
+    [
+        (1, [124_864, 288], 0, 1_001_216),
+        (2, [124_864, 288], 0, 1_001_216),
+        (3, [124_864, 288], 576, 1_001_216),
+    ],
+)
+def test_partitions_are_those_of_deepspeed_s_engine(
+    stage: int, masters: list[int], small: int, states: int
+) -> None:
+    """Recorded from deepspeed 0.19.8 on two gloo ranks: this Llama in bf16, two parameter groups, AdamW."""
+    model = small_llama(vocab_size=511)
+    key = key_of(full(model, optimizer="adamw_torch", sharding=zero(stage, 2)))
+    flats = optimizer_stretches(key.trained, key.sharding, 2)
+    assert [flat.size for flat in flats] == masters
+    assert sum(p.value for p in state_bytes(key.rule, flats, key.optimized_bytes).products) == states
+    assert reduce_bucket(key.sharding, 64) == 4096
+    if stage == 3:
+        assert sum(part.count * -(-part.size // 2) for part in key.trained) == 125_152
+        assert persistent_elements(key, 64) == small
 
 
 def test_a_large_output_layer_leaves_no_room_for_blocks(llama8b: ModelSpec) -> None:
