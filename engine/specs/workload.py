@@ -27,11 +27,11 @@ LossHead = Literal[
 """How the output layer becomes a loss.
 
 ``fused-tiles``: trl 1.16, tiles of 4096 tokens x 32768 words, no logits kept. ``logits``: transformers 5,
-logits in the compute format and an fp32 copy in the loss. ``logits-shifted``: models that came with their
-own code (Qwen 1), a shifted copy and the loss in its format, which only autocast makes fp32. ``logits-fp32``:
-transformers before 4.45, the fp32 copy is the output and lives through the backward pass. ``chunked``: torchtune, 8 chunks of tokens.
-``chunked-128``: litgpt, chunks of 128 tokens. ``liger``: Liger-Kernel's fused linear cross entropy. ``cce``:
-Cut Cross-Entropy."""
+logits in the compute format and an fp32 copy in the loss. ``logits-shifted``: models that came with their own
+code (Qwen 1), a shifted copy and the loss in its format, which only autocast makes fp32. ``logits-fp32``:
+transformers before 4.45, the fp32 copy is the output and lives through the backward pass. ``chunked``:
+torchtune, 8 chunks of tokens. ``chunked-128``: litgpt, chunks of 128 tokens. ``liger``: Liger-Kernel's fused
+linear cross entropy. ``cce``: Cut Cross-Entropy."""
 Trainer = Literal["trl", "transformers", "loop", "litgpt", "torchtitan", "torchtune"]
 """Who runs the step. ``loop`` is a plain loop around a transformers model."""
 

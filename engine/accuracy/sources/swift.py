@@ -30,8 +30,8 @@ ASSUMPTIONS = listed("""
   needs; nothing is added for that.
 - LoRA: bf16 weights, fp32 adapters (lora_dtype), bf16 autocast, dropout 0.05, torch's AdamW.
 - Full fine-tuning: bf16 weights and optimizer states, no second copy (dtype AUTO).
-- transformers 4.36: all logits; fp32 logits of Llama-like models and ChatGLM3, of Qwen and Baichuan2 a shifted
-  copy that autocast makes fp32.
+- transformers 4.36: all logits; fp32 logits of Llama-like models and ChatGLM3, of Qwen and Baichuan2 a
+  shifted copy that autocast makes fp32.
 - Models with fused query, key and value (Qwen, ChatGLM3, Baichuan2) are built as Phi-3, which has it too.
 """)
 FUSED = ("qwen-", "chatglm", "baichuan")
