@@ -23,7 +23,8 @@ from functools import lru_cache
 from ..specs.estimate import PhaseName, Term
 from ..specs.model import ModelSpec
 from ..specs.workload import DTYPE_BYTES, Workload
-from .blocks_model import Formats, program_of
+from .blocks_model import program_of
+from .blocks_parts import Formats
 from .blocks_peaks import Peak, peaks_of
 from .blocks_step import Rules, step
 from .foreign_terms import foreign_activation_terms, is_foreign

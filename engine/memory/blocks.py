@@ -128,12 +128,23 @@ def activate(t: Torch, x: Tensor, kind: str) -> Tensor:
     """Apply an activation function that keeps its input."""
     if kind == "relu2":
         return t.apply(t.apply(x, "relu"), "relu squared")
-    if kind == "gelu-python":  # NewGELUActivation: eight operations, four of which keep their input
-        cube = t.apply(x, "x cubed")
-        inner = t.times(t.add(x, t.times(cube, "scaled cube"), "inner"), "scaled inner")
-        tanh = t.tape.op([inner], "tanh", x.width, x.item_bytes, keeps_output=True)
-        return t.mul(t.times(x, "half x"), t.times(tanh, "one plus tanh"), "gelu")
+    if kind == "gelu-python":
+        return t.mul(t.times(x, "half x"), t.times(_tanh(t, _inner(t, x)), "one plus tanh"), "gelu")
     return t.apply(x, kind)
+
+
+def _inner(t: Torch, x: Tensor) -> Tensor:
+    """Return ``c (x + 0.044715 x ** 3)`` of NewGELUActivation; its names end where Python ends them."""
+    powers = [Part("powers of x", "gradient", x.width, x.item_bytes, "token")] * 2
+
+    def cube() -> Tensor:
+        return t.tape.op([x], "x cubed", x.width, x.item_bytes, keeps=[x], backward_scratch=powers)
+
+    return t.times(t.add(x, t.times(cube(), "scaled cube"), "inner"), "scaled inner")
+
+
+def _tanh(t: Torch, x: Tensor) -> Tensor:
+    return t.tape.op([x], "tanh", x.width, x.item_bytes, per=x.per, keeps_output=True)
 
 
 def fused_gate(t: Torch, both: Tensor, name: str = "activation") -> Tensor:

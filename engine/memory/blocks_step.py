@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from .blocks import Norm, mlp, norm
 from .blocks_attention import attention
+from .blocks_mixers import Latent, Recurrent, latent_attention, recurrent
 from .blocks_model import Layer, Program
 from .blocks_moe import Moe, moe
 from .blocks_torch import Torch
@@ -187,9 +188,19 @@ def _mixed(t: Torch, x: Tensor, layer: Layer) -> Tensor:
     if layer.mixer is None:
         return x
     inner = _norm(t, x, layer.before)
-    inner = attention(t, inner, layer.mixer)
+    inner = _mix(t, inner, layer)
     inner = _norm(t, inner, layer.after)
     return t.add(x, inner, "residual")
+
+
+def _mix(t: Torch, x: Tensor, layer: Layer) -> Tensor:
+    mixer = layer.mixer
+    if isinstance(mixer, Latent):
+        return latent_attention(t, x, mixer)
+    if isinstance(mixer, Recurrent):
+        return recurrent(t, x, mixer)
+    assert mixer is not None
+    return attention(t, x, mixer)
 
 
 def _fed(t: Torch, x: Tensor, layer: Layer) -> Tensor:
@@ -212,9 +223,12 @@ def _norm(t: Torch, x: Tensor, spec: Norm | None) -> Tensor:
 
 def _parallel(t: Torch, x: Tensor, layer: Layer) -> Tensor:
     assert layer.mixer is not None
-    inner = _norm(t, x, layer.before)
-    mixed = attention(t, inner, layer.mixer)
-    fed = _feed(t, _norm(t, x, layer.before_mlp) if layer.before_mlp else inner, layer)
+    if layer.before_mlp:
+        mixed = _mix(t, _norm(t, x, layer.before), layer)
+        fed = _feed(t, _norm(t, x, layer.before_mlp), layer)
+    else:
+        inner = _norm(t, x, layer.before)
+        mixed, fed = _mix(t, inner, layer), _feed(t, inner, layer)
     return t.add(t.add(mixed, fed, "both branches"), x, "residual")
 
 

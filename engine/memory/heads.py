@@ -40,6 +40,7 @@ def head(t: Torch, x: Tensor, spec: Head) -> tuple[Tensor, tuple[Tensor, ...]]:
     kinds: dict[str, Callable[[Torch, Tensor, Head], tuple[Tensor, tuple[Tensor, ...]]]] = {
         "fused-tiles": _fused_tiles,
         "logits": _logits,
+        "logits-shifted": _shifted_logits,
         "logits-fp32": _wide_logits,
         "liger": _liger,
         "cce": _cut,
@@ -89,7 +90,10 @@ def _tile(spec: Head, compute: int, slices: int = 1) -> list[Part]:
     else:
         tile = [Part("logits of a tile", "head", TILE_WORDS, compute, "token")]
     if weight.item_bytes != compute:
-        tile += [Part("output layer slice", "head", words * weight.num_in, compute, "fixed")] * slices
+        tile.append(Part("output layer slice", "head", words * weight.num_in, compute, "fixed"))
+        if slices > 1:  # the name of one slice outlives the making of the next
+            words = min(TILE_WORDS, weight.num_out - words)
+            tile.append(Part("output layer slice", "head", words * weight.num_in, compute, "fixed"))
         rows = ("fixed", TILE_TOKENS) if spec.fills_tiles else ("token", 1)
         tile.append(Part("hidden states of a tile", "head", rows[1] * weight.num_in, compute, rows[0]))  # type: ignore[arg-type]
     return tile
@@ -123,6 +127,17 @@ def _cross_entropy(t: Torch, logits: Tensor) -> Tensor:
     wide = t.to(logits, FP32, "float32 logits")
     chances = t.tape.op([wide], "log probabilities", wide.width, FP32, keeps_output=True)
     return t.tape.op([chances], "loss", 1, FP32, keeps=[chances])
+
+
+def _shifted_logits(t: Torch, x: Tensor, spec: Head) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run models that came with their own code: a shifted copy, and the loss in its format or autocast's."""
+    logits = _project(t, x, spec)
+    shifted = t.copy(logits, "shifted logits")
+    wide = t.to(shifted, FP32, "float32 logits") if t.autocast else shifted
+    del shifted
+    chances = t.tape.op([wide], "log probabilities", wide.width, wide.item_bytes, keeps_output=True)
+    loss = t.tape.op([chances], "loss", 1, FP32, keeps=[chances])
+    return loss, (logits,) if spec.keeps_output else ()
 
 
 def _wide_logits(t: Torch, x: Tensor, spec: Head) -> tuple[Tensor, tuple[Tensor, ...]]:

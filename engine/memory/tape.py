@@ -80,6 +80,8 @@ class Tape:
         """Name that peaks are filed under from now on."""
         self.section = ""
         """Section of tensors made from now on."""
+        self.trail: list[tuple[int, Part]] | None = None
+        """When it is a list: every tensor made (its number) and dropped (below 0), in order."""
         self._lands = lands_gradients
         self._nodes: list[Node] = []
         self._frame: Frame | None = None
@@ -314,7 +316,10 @@ class Tape:
     def _allocate(self, part: Part) -> Storage:
         self._count(part, 1)
         self._file()
-        return Storage(part)
+        storage = Storage(part)
+        if self.trail is not None:
+            self.trail.append((id(storage), part))
+        return storage
 
     def _count(self, part: Part, number: int) -> None:
         axis = AXES[part.per]
@@ -331,11 +336,19 @@ class Tape:
             self._file()
         for part in parts:
             self._count(part, -1)
+        if self.trail is not None:
+            numbers = range(1, len(parts) + 1)  # no address is as low
+            self.trail += [
+                *zip(numbers, parts, strict=True),
+                *((-n, p) for n, p in zip(numbers, parts, strict=True)),
+            ]
 
     def _drop(self, storage: Storage) -> None:
         storage.refs -= 1
         if storage.refs == 0:
             self._count(storage.part, -1)
+            if self.trail is not None:
+                self.trail.append((-id(storage), storage.part))
 
     def _release(self, storages: Iterable[Storage]) -> None:
         for storage in storages:

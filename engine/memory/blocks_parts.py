@@ -1,0 +1,121 @@
+"""A model's linear layers and norms by name, in their formats, with their packing and adapters. Pure."""
+
+from dataclasses import dataclass
+
+from ..specs.adapter import ALL_LINEAR, Adapter
+from ..specs.model import NOT_LANGUAGE, LinearShape, ModelSpec
+from .blocks import Norm
+from .blocks_torch import Lora, Weight
+
+GEMMA = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma4", "qwen3_next", "qwen3_5"})
+"""Norms that multiply by one plus their weight, in float32."""
+WIDE = frozenset({"olmo2", "olmo3", "olmoe", "nemotron_h"})
+"""Norms that multiply by their weight in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """Number formats and what is trained, as far as layers go."""
+
+    weight_bytes: int
+    other_bytes: int
+    """Of what a loader does not pack: norms, embedding, output layer."""
+    trained: bool
+    """The model's own weights are trained."""
+    packing: str | None = None
+    adapter: Adapter | None = None
+    adapter_bytes: int = 4
+    kernel: str = "sdpa"
+
+
+class Parts:
+    """Finds a model's parts by the names of its modules."""
+
+    def __init__(self, model: ModelSpec, formats: Formats) -> None:
+        assert model.parameters is not None
+        self.model, self.formats = model, formats
+        self.linears = [part for part in model.parameters.linears if part.group not in NOT_LANGUAGE]
+        self.others = [part for part in model.parameters.others if part.group not in NOT_LANGUAGE]
+        self.num_layers = model.num_layers or 1
+
+    def norm(self, name: str, width: int, *, count: int = 1, final: bool = False) -> Norm:
+        """Return a normalisation of one of the layers."""
+        found = next((part for part in self.others if part.path.rpartition(".")[2] == name), None)
+        has_bias = bool(found and found.bias) or (final and self._has_final_bias())
+        return Norm(
+            name,
+            width,
+            self._norm_kind(has_bias=has_bias),
+            self.formats.other_bytes,
+            self.formats.trained,
+            count,
+        )
+
+    def _has_final_bias(self) -> bool:
+        return any(part.bias for part in self.others if part.group == "norms")
+
+    def _norm_kind(self, *, has_bias: bool) -> str:
+        kind = self.model.model_type
+        if kind.startswith("cohere"):
+            return "layer-plain"
+        if has_bias:
+            return "layer"
+        if kind in GEMMA or kind.startswith(("gemma", "qwen3_next", "qwen3_5")):
+            return "rms-plus-one"
+        return "rms-wide" if kind in WIDE else "rms"
+
+    def weight(self, shape: LinearShape) -> Weight:
+        """Return a linear layer with its packing and adapter."""
+        formats = self.formats
+        return Weight(
+            shape.suffix,
+            shape.num_in,
+            shape.num_out,
+            formats.weight_bytes,
+            is_trained=formats.trained,
+            packing=formats.packing,
+            lora=self._lora(shape.path),
+            has_bias=shape.bias,
+        )
+
+    def _lora(self, path: str) -> Lora | None:
+        adapter = self.formats.adapter
+        if adapter is None or not is_target(path, adapter):
+            return None
+        return Lora(adapter.rank, self.formats.adapter_bytes, adapter.dropout > 0, adapter.use_dora)
+
+    def embedding(self) -> Weight:
+        """Return the embedding."""
+        saved = self._is_saved("embed_tokens", "wte", "word_embeddings", "embed_in", "embeddings")
+        return Weight(
+            "embedding", self.model.vocab_size or 0, self.model.hidden_size or 0,
+            self.formats.other_bytes, is_trained=self.formats.trained or saved,
+        )  # fmt: skip
+
+    def head(self) -> Weight:
+        """Return the output layer."""
+        return Weight(
+            "output layer", self.model.hidden_size or 0, self.model.vocab_size or 0,
+            self.formats.other_bytes, is_trained=self.formats.trained or self._is_saved("lm_head"),
+        )  # fmt: skip
+
+    def _is_saved(self, *names: str) -> bool:
+        adapter = self.formats.adapter
+        return bool(adapter and any(name in adapter.modules_to_save for name in names))
+
+    def named(self, *names: str, within: tuple[str, ...]) -> list[LinearShape]:
+        """Return linear layers of these names, somewhere within modules of those."""
+        return [
+            part
+            for part in self.linears
+            if part.suffix in names and any(word in part.path for word in within) and part.group != "lm_head"
+        ]
+
+
+def is_target(path: str, adapter: Adapter) -> bool:
+    """Say whether a linear layer gets an adapter. Source: peft 0.21.2, tuners_utils.py."""
+    if path == "lm_head" and adapter.targets == (ALL_LINEAR,):
+        return False
+    return adapter.targets == (ALL_LINEAR,) or any(
+        path == name or path.endswith(f".{name}") for name in adapter.targets
+    )
