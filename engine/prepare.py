@@ -23,6 +23,7 @@ from .rundir import RunFolder, create
 from .specs.machine import Machine
 from .specs.plan import Plan
 from .specs.run import RunRecord, RunState
+from .stack import installed_stack
 from .stages import train_file
 
 STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
@@ -80,7 +81,7 @@ def prepare(loaded: LoadedJob, machine: Machine, *, python: str = sys.executable
     job = loaded.job
     model = model_spec(job)
     data = inspect(job.data, stage=job.stage)
-    plan = recommend(job, model, machine)
+    plan = recommend(job, model, machine, stack=installed_stack())
     engine = backend(plan.strategy.backend)
     launch = engine.launch_command(plan.strategy, python)
     by_hand = engine.by_hand_commands(plan.strategy, python)
@@ -121,6 +122,7 @@ def _plan_file(loaded: LoadedJob, machine: Machine, plan: Plan, launch: list[str
         "strategy": asdict(plan.strategy),
         "reasons": [asdict(reason) for reason in plan.reasons],
         "rejected": [asdict(rejected) for rejected in plan.rejected],
+        "predicted": _predicted(plan),
         "launch": launch,
         "device_indices": plan.device_indices,
         "environment": dict(plan.environment),
@@ -128,6 +130,26 @@ def _plan_file(loaded: LoadedJob, machine: Machine, plan: Plan, launch: list[str
         "sources": {key: str(source) for key, source in loaded.sources.items()},
     }
     return json.dumps(body, indent=2) + "\n"
+
+
+def _predicted(plan: Plan) -> dict[str, object] | None:
+    """Return what the run is expected to take, to be held against what it takes."""
+    found = plan.estimate
+    if found is None:
+        return None
+    return {
+        "tier": found.tier,
+        "allocated_bytes": found.allocated_bytes,
+        "reserved_bytes": found.reserved_bytes,
+        "process_bytes": found.process_bytes,
+        "host_bytes": found.host_bytes,
+        "disk_bytes": found.disk_bytes,
+        "peak_phase": found.peak_phase,
+        "uncertainty": found.uncertainty,
+        "verdict": plan.verdict.word if plan.verdict else None,
+        "tokens_per_second": plan.speed.tokens_per_second if plan.speed else None,
+        "step_seconds": plan.speed.step_seconds if plan.speed else None,
+    }
 
 
 def _launch_script(launch: list[str], by_hand: tuple[list[str], ...], environment: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """Bytes that a run will take, line by line: on a device, on the host, on the disk."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Place = Literal["device", "reserved", "driver", "host", "disk"]
@@ -62,9 +63,20 @@ class Estimate:
     notes: tuple[str, ...] = ()
     """Assumptions and what is not modelled, a sentence each."""
 
+    _totals: Mapping[tuple[PhaseName, Place], int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Add up every phase once: a planner asks for them a thousand times."""
+        totals: dict[tuple[PhaseName, Place], int] = {}
+        for term in self.terms:
+            for phase in term.phases:
+                key = (phase, term.place)
+                totals[key] = totals.get(key, 0) + term.num_bytes
+        object.__setattr__(self, "_totals", totals)
+
     def phase_bytes(self, phase: PhaseName, place: Place = "device") -> int:
         """Bytes held in a phase."""
-        return sum(term.num_bytes for term in self.terms if term.place == place and phase in term.phases)
+        return self._totals.get((phase, place), 0)
 
     def phase_terms(self, phase: PhaseName, place: Place = "device") -> tuple[Term, ...]:
         """Return what is held in a phase."""

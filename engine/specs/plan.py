@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .estimate import Estimate, Verdict
 from .job import PlanPins
 from .machine import Device
+from .speed import Speed
 
 Backend = Literal["single", "ddp", "zero", "fsdp"]
 Precision = Literal["no", "fp16", "bf16"]
@@ -96,3 +98,7 @@ class Plan:
     """Variables that make the ranks see just these devices."""
     reasons: tuple[Reason, ...] = ()
     rejected: tuple[Rejected, ...] = ()
+    estimate: Estimate | None = None
+    """``None``: the model's shape is not known."""
+    verdict: Verdict | None = None
+    speed: Speed | None = None

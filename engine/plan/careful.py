@@ -1,0 +1,156 @@
+"""The plan for a model whose shape is not known: no choice rests on bytes, and the plan says so."""
+
+from ..backends import BACKENDS, backend, visible_environment
+from ..errors import BadInput
+from ..specs.job import Job, PlanPins
+from ..specs.machine import CPU, Device, Machine
+from ..specs.model import ModelSpec
+from ..specs.plan import Backend, Plan, Reason, Rejected, Strategy
+from .choices import (
+    check_engine_pins,
+    choose_devices,
+    choose_num_processes,
+    choose_precision,
+    divisors,
+    length_reasons,
+    of_kind,
+    sharding_text,
+    usable_devices,
+)
+
+AUTOMATIC: frozenset[Backend] = frozenset({"single", "ddp"})
+"""Engines that are chosen unasked. What the others save is memory, which is not known here."""
+MICRO_BATCH_TOKENS = 8192
+"""Most tokens (micro batch x longest sequence) that a rank takes at once while memory is not estimated."""
+
+
+def careful_plan(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
+    """Choose the strategy where memory cannot be estimated: wherever bytes would decide, the careful side.
+
+    Args:
+        job: What the user wants and pins.
+        model: Shape of the model, or ``None`` when only the hub knows it.
+        machine: What is in the box.
+
+    Raises:
+        BadInput: The pinned choices cannot be combined.
+        Refused: The machine does not have what is pinned.
+    """
+    devices = usable_devices(job.plan, machine)
+    kind = devices[0].kind if devices else CPU
+    name, backend_reason, rejected = _choose_backend(job, devices)
+    num_processes, processes_reason = choose_num_processes(job, name, devices)
+    chosen, device_reasons = choose_devices(devices, num_processes, of_kind(machine, kind))
+    micro_batch, micro_reason = _choose_micro_batch(job, num_processes)
+    checkpointing, checkpointing_reason = _choose_checkpointing(job.plan, kind)
+    precision, precision_reason = choose_precision(job.plan, kind, chosen)
+    base = Strategy(
+        backend=name,
+        device_kind=kind,
+        num_processes=num_processes,
+        micro_batch_size=micro_batch,
+        gradient_accumulation_steps=job.train.global_batch_size // num_processes // micro_batch,
+        gradient_checkpointing=checkpointing,
+        mixed_precision=precision,
+    )
+    strategy, sharding_reasons = _choose_sharding(base, job.plan)
+    reasons = [backend_reason, processes_reason, *sharding_reasons, *device_reasons, micro_reason]
+    reasons += [checkpointing_reason, precision_reason, *length_reasons(job, model)]
+    return Plan(
+        strategy=strategy,
+        device_indices=tuple(device.index for device in chosen),
+        environment=visible_environment(chosen, of_kind(machine, kind)),
+        reasons=tuple(reasons),
+        rejected=rejected,
+    )
+
+
+def _choose_backend(job: Job, devices: tuple[Device, ...]) -> tuple[Backend, Reason, tuple[Rejected, ...]]:
+    pins = job.plan
+    check_engine_pins(pins)
+    broken = {
+        candidate.NAME: rule
+        for candidate in BACKENDS
+        if candidate.NAME in AUTOMATIC | {pins.backend}
+        for rule in reversed(candidate.RULES)  # the first broken rule speaks
+        if rule.broken(pins, devices)
+    }
+    if pins.backend != "auto":
+        if rule := broken.get(pins.backend):
+            hint = "change what does not fit, or set plan.backend to auto"
+            raise BadInput(f"plan.backend is {pins.backend}: {rule.text}", hint=hint)
+        return pins.backend, Reason(about="backend", text="pinned in the job"), ()
+    rejected = [Rejected(choice=name, text=rule.text, source=rule.source) for name, rule in broken.items()]
+    wanted = len(devices) or 1 if pins.num_processes == "auto" else pins.num_processes
+    if wanted > 1 and "ddp" not in broken:
+        if "single" not in broken:
+            text = f"would use 1 of {wanted} devices"
+            rejected.append(Rejected(choice="single", text=text))
+        where = "one on each device" if devices else "sharing the CPUs"
+        text = f"ranks train side by side, {where}, and average their gradients"
+        return "ddp", Reason(about="backend", text=text), tuple(rejected)
+    if "ddp" not in broken:
+        text = "one process uses all CPU cores already; ranks would only share them"
+        rejected.append(Rejected(choice="ddp", text=text))
+    text = (
+        "one device, so nothing is to be shared"
+        if devices
+        else "no accelerator: one process on all CPU cores"
+    )
+    return "single", Reason(about="backend", text=text), tuple(rejected)
+
+
+def _choose_sharding(base: Strategy, pins: PlanPins) -> tuple[Strategy, list[Reason]]:
+    """Take the engine's most careful way that offloads nothing unasked: it splits and drops the most."""
+    size = pins.shard_size
+    if size != "auto" and base.num_processes % size:
+        raise BadInput(
+            f"plan.shard_size {size} does not divide the {base.num_processes} ranks",
+            hint=f"set it to one of {divisors(base.num_processes)[1:]}, or to auto",
+        )
+    offered = backend(base.backend).strategies(base, pins)
+    chosen = min(reversed(offered), key=_num_offloads)
+    if base.backend not in {"zero", "fsdp"}:
+        return chosen, []
+    text = sharding_text(chosen)
+    is_pinned = len(offered) == 1
+    why = "pinned in the job" if is_pinned else "the careful side while memory is not estimated"
+    return chosen, [Reason(about="sharding", text=f"{text}: {why}")]
+
+
+def _num_offloads(strategy: Strategy) -> int:
+    return (strategy.offload_optimizer != "none") + (strategy.offload_parameters != "none")
+
+
+def _choose_micro_batch(job: Job, num_processes: int) -> tuple[int, Reason]:
+    per_rank = job.train.global_batch_size // num_processes
+    pinned = job.plan.micro_batch_size
+    if pinned != "auto":
+        if per_rank % pinned:
+            raise BadInput(
+                f"plan.micro_batch_size {pinned} does not divide the {per_rank} sequences of a rank "
+                f"(train.global_batch_size {job.train.global_batch_size} over {num_processes})",
+                hint=f"set it to one of {divisors(per_rank)}, or to auto",
+            )
+        return pinned, Reason(about="micro_batch_size", text="pinned in the job")
+    most = max(1, MICRO_BATCH_TOKENS // job.train.max_length)
+    micro_batch = max(size for size in divisors(per_rank) if size <= most)
+    accumulation = per_rank // micro_batch
+    often = f", {accumulation} times a step" if accumulation > 1 else ""
+    whole = f"the global batch of {job.train.global_batch_size}"
+    text = f"{micro_batch} x {job.train.max_length} tokens at once{often}: {whole}"
+    source = f"at most {MICRO_BATCH_TOKENS} tokens at once while memory is not estimated"
+    return micro_batch, Reason(about="micro_batch_size", text=text, source=source)
+
+
+def _choose_checkpointing(pins: PlanPins, kind: str) -> tuple[bool, Reason]:
+    if pins.gradient_checkpointing != "auto":
+        return pins.gradient_checkpointing, Reason(about="gradient_checkpointing", text="pinned in the job")
+    if kind == CPU:
+        return False, Reason(
+            about="gradient_checkpointing", text="host memory is large and recomputing is slow"
+        )
+    text = "the careful side while memory is not estimated: a third slower, far less memory"
+    return True, Reason(
+        about="gradient_checkpointing", text=text, source="Chen et al. 2016, arXiv 1604.06174"
+    )

@@ -1,0 +1,211 @@
+"""The plan for a model whose shape is known: all ways are estimated and timed, and the best is taken."""
+
+from collections.abc import Iterator
+
+from ..backends import BACKENDS, Backend, backend, visible_environment
+from ..errors import BadInput, Refused
+from ..specs.job import Job
+from ..specs.machine import CPU, Device, Machine
+from ..specs.model import ModelSpec
+from ..specs.plan import Plan, Precision, Reason, Rejected, Strategy
+from ..specs.workload import Stack
+from . import advice, words
+from .choices import (
+    check_engine_pins,
+    choose_devices,
+    choose_num_processes,
+    choose_precision,
+    divisors,
+    length_reasons,
+    of_kind,
+    usable_devices,
+)
+from .search import Option, Question, Ranking, search, timed
+
+ON_CPU = frozenset({"single", "ddp"})
+"""Engines that are looked at unasked without accelerators: sharding the memory of one host saves nothing."""
+
+
+def fitted_plan(job: Job, model: ModelSpec, machine: Machine, *, stack: Stack | None = None) -> Plan:
+    """Choose the fastest way that fits, the simplest among equals.
+
+    Args:
+        job: What the user wants and pins.
+        model: Its shape, with its parameters.
+        machine: What is in the box.
+        stack: Versions of the training libraries; those that ftwiz is tested with when absent.
+
+    Raises:
+        BadInput: The pinned choices cannot be combined.
+        Refused: The machine does not have what is pinned, or nothing fits; the hint says what would.
+    """
+    check_engine_pins(job.plan)
+    devices = usable_devices(job.plan, machine)
+    _check_micro_batch(job)
+    question = _question(job, model, machine, stack=stack)
+    engines, broken = _engines(job, devices)
+    precision, precision_reason = choose_precision(job.plan, _kind(devices), devices)
+    ways = list(_ways(job, devices, engines, precision))
+    ranking = search(question, ways)
+    best = ranking.fitting[0] if ranking.fitting else _nearest(question, ranking)
+    if best is None:
+        hint = advice.what_would_fit(job, machine, lambda other, box: _can_fit(other, model, box, stack))
+        raise Refused(words.nothing_fits(ranking.failing[0], job), hint=hint)
+    rejected = (*_needless(engines, ways, devices), *broken)
+    return _plan(question, best, ranking, rejected=rejected, precision=precision_reason)
+
+
+def _can_fit(job: Job, model: ModelSpec, machine: Machine, stack: Stack | None) -> bool:
+    try:
+        devices = usable_devices(job.plan, machine)
+        engines, _ = _engines(job, devices)
+        precision, _ = choose_precision(job.plan, _kind(devices), devices)
+        ways = list(_ways(job, devices, engines, precision))
+        return bool(search(_question(job, model, machine, stack=stack), ways).fitting)
+    except (BadInput, Refused):
+        return False
+
+
+def _question(job: Job, model: ModelSpec, machine: Machine, *, stack: Stack | None) -> Question:
+    devices = usable_devices(job.plan, machine)
+    among = of_kind(machine, _kind(devices))
+
+    def devices_for(count: int) -> tuple[Device, ...]:
+        return choose_devices(devices, count, among)[0] if devices else ()
+
+    return Question(job=job, model=model, machine=machine, devices_for=devices_for, stack=stack)
+
+
+def _kind(devices: tuple[Device, ...]) -> str:
+    return devices[0].kind if devices else CPU
+
+
+def _check_micro_batch(job: Job) -> None:
+    pinned, batch = job.plan.micro_batch_size, job.train.global_batch_size
+    if pinned != "auto" and batch % pinned:
+        raise BadInput(
+            f"plan.micro_batch_size {pinned} does not divide train.global_batch_size {batch}",
+            hint=f"set it to one of {divisors(batch)}, or to auto",
+        )
+
+
+def _engines(job: Job, devices: tuple[Device, ...]) -> tuple[list[Backend], tuple[Rejected, ...]]:
+    """Return the engines that can be used, and for the others the first rule that they break."""
+    pinned = job.plan.backend
+    usable, rejected = [], []
+    for engine in BACKENDS:
+        if pinned not in {"auto", engine.NAME} or (
+            pinned == "auto" and not devices and engine.NAME not in ON_CPU
+        ):
+            continue
+        rule = next((rule for rule in engine.RULES if rule.broken(job.plan, devices)), None)
+        if rule is None:
+            usable.append(engine)
+        elif pinned == engine.NAME:
+            hint = "change what does not fit, or set plan.backend to auto"
+            raise BadInput(f"plan.backend is {pinned}: {rule.text}", hint=hint)
+        else:
+            rejected.append(Rejected(choice=engine.NAME, text=rule.text, source=rule.source))
+    return usable, tuple(rejected)
+
+
+def _needless(
+    engines: list[Backend], ways: list[Strategy], devices: tuple[Device, ...]
+) -> Iterator[Rejected]:
+    """Yield the engines that no way was looked at of, with the reason."""
+    looked_at = {way.backend for way in ways}
+    text = "one rank: there is nothing to split"
+    if not devices:
+        text = "one process uses all CPU cores already; ranks would only share them"
+    for engine in engines:
+        if engine.NAME not in looked_at:
+            yield Rejected(choice=engine.NAME, text=text)
+
+
+def _ways(
+    job: Job, devices: tuple[Device, ...], engines: list[Backend], precision: Precision
+) -> Iterator[Strategy]:
+    """Yield every engine's strategies, with and without checkpointing."""
+    pins = job.plan
+    pinned = pins.gradient_checkpointing
+    for engine in engines:
+        ranks = choose_num_processes(job, engine.NAME, devices)[0]  # type: ignore[arg-type]
+        if (
+            pins.backend == "auto"
+            and engine.NAME == "ddp"
+            and (ranks == 1 or (not devices and _is_free(job)))
+        ):
+            continue
+        for checkpointing in (False, True) if pinned == "auto" else (pinned,):
+            base = Strategy(
+                backend=engine.NAME,  # type: ignore[arg-type]
+                device_kind=_kind(devices),
+                num_processes=ranks,
+                micro_batch_size=1,
+                gradient_accumulation_steps=job.train.global_batch_size // ranks,
+                gradient_checkpointing=checkpointing,
+                mixed_precision=precision,
+            )
+            for way in backend(engine.NAME).strategies(base, pins):
+                if (
+                    pins.backend != "auto"
+                    or way.num_processes > 1
+                    or _offloads(way)
+                    or engine.NAME == "single"
+                ):
+                    yield way
+
+
+def _is_free(job: Job) -> bool:
+    """Whether nobody asks for several ranks: on the CPU one process uses all cores already."""
+    return job.plan.num_processes in {"auto", 1}
+
+
+def _offloads(strategy: Strategy) -> bool:
+    return strategy.offload_optimizer != "none" or strategy.offload_parameters != "none"
+
+
+def _nearest(question: Question, ranking: Ranking) -> Option | None:
+    """Return the fastest of the ways that may fit: within the margin, or with free memory unknown."""
+    near = [
+        timed(question, option) for option in ranking.failing if option.verdict.word in {"tight", "unknown"}
+    ]
+    return max(near, key=lambda option: (option.verdict.word == "tight", option.pace), default=None)
+
+
+def _plan(
+    question: Question,
+    best: Option,
+    ranking: Ranking,
+    *,
+    rejected: tuple[Rejected, ...],
+    precision: Reason,
+) -> Plan:
+    job, machine, strategy = question.job, question.machine, best.strategy
+    devices = usable_devices(job.plan, machine)
+    among = of_kind(machine, strategy.device_kind)
+    chosen, device_reasons = choose_devices(devices, strategy.num_processes, among) if devices else ((), [])
+    ranks_reason = choose_num_processes(job, strategy.backend, devices)[1]
+    others = [option for option in (*ranking.fitting, *ranking.failing) if option.strategy != strategy]
+    reasons = [
+        words.engine_reason(best, job),
+        ranks_reason,
+        *device_reasons,
+        words.micro_batch_reason(best, job, ranking),
+        words.checkpointing_reason(best, job, others),
+        precision,
+        words.memory_reason(best),
+        *words.host_reasons(best, machine.host.available_bytes),
+        *words.speed_reasons(best),
+        *length_reasons(job, question.model),
+    ]
+    return Plan(
+        strategy=strategy,
+        device_indices=tuple(device.index for device in chosen),
+        environment=visible_environment(chosen, among),
+        reasons=tuple(reasons),
+        rejected=(*words.rejections(best, others), *rejected),
+        estimate=best.estimate,
+        verdict=best.verdict,
+        speed=best.speed,
+    )
