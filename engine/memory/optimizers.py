@@ -1,7 +1,7 @@
 """What an optimizer keeps for every trained tensor, and what it makes for a moment at its step. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from ..errors import BadInput
@@ -202,6 +202,13 @@ def rule_of(name: str) -> Rule:
     if rule is None:
         raise BadInput(f"optimizer {name[:60]!r} is not known", hint=f"one of {', '.join(sorted(RULES))}")
     return rule
+
+
+def before_torch_2_1(rule: Rule) -> Rule:
+    """Return the rule as it was: Adam's ``foreach`` step made a second copy (pytorch/pytorch#104898)."""
+    if rule.step != "foreach" or rule.source != TORCH or rule.copies != 2:  # noqa: PLR2004 - Adam's
+        return rule
+    return replace(rule, foreach_copies=rule.foreach_copies + 1)
 
 
 class StateBytes(NamedTuple):

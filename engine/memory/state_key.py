@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from ..specs.workload import DTYPE_BYTES, Quantization, Sharding, Workload
 from .cuts import Cuts, cuts, holdings_of, split
-from .optimizers import Rule, rule_of
+from .optimizers import Rule, before_torch_2_1, rule_of
 from .tensors import Holdings, Part
 
 UPCASTS = frozenset({"nf4", "fp4", "int8", "fp8", "mxfp4"})
 """Packings after which peft 0.21.2 turns every other 16-bit parameter to float32 (utils/other.py)."""
+OLD_TORCH = ("1.", "2.0")
 ZERO12 = "deepspeed 0.19.8, runtime/zero/stage_1_and_2.py"
 ZERO3 = "deepspeed 0.19.8, runtime/zero/stage3.py"
 
@@ -21,6 +22,8 @@ class Key:
     quantization: Quantization | None
     weight_bytes: int
     trained_bytes: int
+    copies_bytes: int
+    """Of an element of a saved module's copy."""
     gather_bytes: int
     upcasts: bool
     optimizer: str
@@ -30,6 +33,8 @@ class Key:
     accumulates: bool
     has_reference: bool
     sharding: Sharding
+    has_old_torch: bool = False
+    """Before 2.1."""
 
     @property
     def cuts(self) -> Cuts:
@@ -39,7 +44,8 @@ class Key:
     @property
     def rule(self) -> Rule:
         """The optimizer's."""
-        return rule_of(self.optimizer)
+        rule = rule_of(self.optimizer)
+        return before_torch_2_1(rule) if self.has_old_torch else rule
 
     @property
     def zero(self) -> int:
@@ -50,6 +56,15 @@ class Key:
     def trained(self) -> tuple[Part, ...]:
         """What has gradients, of one rank of tensor parallelism."""
         return split(self.held.trained, self.sharding.tensor_parallel)
+
+    @property
+    def groups(self) -> tuple[tuple[tuple[Part, ...], int], ...]:
+        """What has gradients, by the bytes of an element."""
+        if not self.held.copies or self.copied_bytes == self.trained_bytes:
+            return ((self.trained, self.trained_bytes),)
+        ranks = self.sharding.tensor_parallel
+        added, copies = split(self.held.added, ranks), split(self.held.copies, ranks)
+        return ((added, self.trained_bytes), (copies, self.copied_bytes))
 
     @property
     def optimized_bytes(self) -> int:
@@ -64,6 +79,8 @@ def key_of(w: Workload) -> Key:
         quantization=w.quantization,
         weight_bytes=DTYPE_BYTES[w.weights],
         trained_bytes=DTYPE_BYTES[w.weights if w.method == "full" else w.trainable],
+        copies_bytes=_copies_bytes(w),
+        copied_bytes=_copied_bytes(w),
         gather_bytes=DTYPE_BYTES[w.autocast or w.weights],
         upcasts=w.upcast_frozen and (w.quantization is None or w.quantization.kind in UPCASTS),
         optimizer=w.optimizer,
@@ -73,7 +90,27 @@ def key_of(w: Workload) -> Key:
         accumulates=w.gradient_accumulation_steps > 1,
         has_reference=w.reference_model,
         sharding=w.sharding,
+        has_old_torch=(w.stack.torch or "2.1").startswith(OLD_TORCH),
     )
+
+
+def _copies_bytes(w: Workload) -> int:
+    """A copy has the format of its module: peft 0.21.2 turns only its own layers' weights to float32.
+
+    Accelerate's FSDP 2 turns everything that is trained to float32.
+    """
+    if w.method == "full" or w.sharding.backend == "fsdp":
+        return DTYPE_BYTES[w.weights if w.method == "full" else w.trainable]
+    return 4 if w.upcast_frozen else DTYPE_BYTES[w.weights]
+
+
+def _copied_bytes(w: Workload) -> int:
+    """Peft 0.21.2 turns adapters to float32, not the copies (``cast_adapter_dtype``); accelerate's FSDP2 does.
+
+    Unless weights are packed (accelerate 1.15.0, utils/fsdp_utils.py, fsdp2_prepare_model).
+    """
+    is_cast = w.sharding.backend == "zero" or (w.sharding.backend == "fsdp" and w.quantization is None)
+    return DTYPE_BYTES[w.trainable if is_cast else w.weights]
 
 
 def rank_count(sharding: Sharding) -> int:

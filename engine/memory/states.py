@@ -1,13 +1,14 @@
 """What training holds from step to step: weights, gradients, optimizer states, second copies. Pure."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 from ..specs.estimate import PHASES, Place, Term
-from ..specs.workload import DTYPE_BYTES, Workload
+from ..specs.workload import DTYPE_BYTES, Sharding, Workload
 from .cuts import FSDP, local_bytes, optimizer_stretches, places, split, sub_group_elements
 from .gradients import active_elements, gradient_terms
 from .lines import HELD, Product, rounded, term
-from .optimizers import state_bytes, step_products
+from .optimizers import StateBytes, state_bytes, step_products
 from .quantized import SOURCES, packed_bytes, scale_products, weight_product
 from .state_key import ZERO3, ZERO12, Key, key_of
 from .tensors import Part, elements, largest
@@ -30,16 +31,32 @@ def state_terms(w: Workload) -> tuple[Term, ...]:
 @lru_cache(maxsize=4096)
 def rank_states(key: Key) -> tuple[Term, ...]:
     """Return the states of one rank wherever they are: on its device, its host or a disk."""
+    at, _ = places(key.sharding)
+    held = key.held
+    if not held.copies or not held.added or key.copies_bytes == key.trained_bytes:
+        trained = _trained(key)
+    else:
+        adapters = replace(key, held=replace(held, trained=held.added, copies=()))
+        saved = replace(held, trained=held.copies, added=(), plain=(), packed=())
+        copies = _trained(replace(key, held=saved, trained_bytes=key.copies_bytes))
+        trained = (*_trained(adapters), *(_of_saved_modules(line) for line in copies))
+    return (*_weights(key, at), *trained, *_reference(key, at), *_loading(key, at))
+
+
+def _trained(key: Key) -> tuple[Term, ...]:
+    """What is trained, with all that this needs."""
     at, optimizer_at = places(key.sharding)
     return (
-        *_weights(key, at),
         *_trained_weights(key, at),
         *gradient_terms(key, optimizer_at),
         *_optimizer(key, optimizer_at),
         *_at_the_step(key, optimizer_at),
-        *_reference(key, at),
-        *_loading(key, at),
     )
+
+
+def _of_saved_modules(line: Term) -> Term:
+    suffix = "of saved modules"
+    return line if line.name.endswith(suffix) else replace(line, name=f"{line.name} {suffix}")
 
 
 def _frozen_bytes(key: Key) -> int:
@@ -114,12 +131,14 @@ def _trained_weights(key: Key, at: Place) -> tuple[Term, ...]:
     tensor_parallel = key.sharding.tensor_parallel
     return (
         *_cut_line(key, "adapter weights", split(held.added, tensor_parallel), at),
-        *_cut_line(key, "copies of saved modules", split(held.copies, tensor_parallel), at),
+        *_cut_line(key, "copies of saved modules", split(held.copies, tensor_parallel), at, key.copied_bytes),
     )
 
 
-def _cut_line(key: Key, name: str, parts: tuple[Part, ...], at: Place) -> tuple[Term, ...]:
-    size, shards = key.trained_bytes, key.cuts.weights
+def _cut_line(
+    key: Key, name: str, parts: tuple[Part, ...], at: Place, item_bytes: int | None = None
+) -> tuple[Term, ...]:
+    size, shards = item_bytes or key.trained_bytes, key.cuts.weights
     return term(
         name,
         "weights",
@@ -149,18 +168,30 @@ def _optimizer(key: Key, at: Place) -> tuple[Term, ...]:
     if key.optimizer == "badam":
         active = [Product(active_elements(key), 12)]
         return (*lines, *term("optimizer states", "optimizer", active, HELD, source=key.rule.source))
-    kept = state_bytes(key.rule, stretches, key.optimized_bytes)
+    kept = kept_states(key, key.sharding, shards)
     return (
         *lines,
         *term(
             "optimizer states",
             "optimizer",
-            kept.products,
+            [product for states in kept for product in states.products],
             HELD,
             source=key.rule.source,
-            num_bytes=kept.num_bytes,
+            num_bytes=sum(states.num_bytes for states in kept),
             place=at,
         ),
+    )
+
+
+def kept_states(key: Key, sharding: Sharding, shards: int) -> tuple[StateBytes, ...]:
+    """Return what the optimizer keeps, for each format of what is trained."""
+    return tuple(
+        state_bytes(
+            key.rule,
+            optimizer_stretches(parts, sharding, shards),
+            DTYPE_BYTES[key.sharding.master] if key.sharding.master else size,
+        )
+        for parts, size in key.groups
     )
 
 
@@ -169,7 +200,15 @@ def _at_the_step(key: Key, at: Place) -> tuple[Term, ...]:
     if at != "device" or (key.drops_gradients and key.rule.step != "loop"):
         return ()
     stretches = optimizer_stretches(key.trained, key.sharding, key.cuts.optimizer)
-    made = step_products(key.rule, stretches, key.optimized_bytes)
+    made = [
+        product
+        for parts, size in key.groups
+        for product in step_products(
+            key.rule,
+            optimizer_stretches(parts, key.sharding, key.cuts.optimizer),
+            DTYPE_BYTES[key.sharding.master] if key.sharding.master else size,
+        )
+    ]
     if key.zero and key.sharding.master:
         return _zero_step(key, sum(product.value for product in made))
     lines = term("optimizer temporaries", "optimizer", made, ("optimizer",), source=key.rule.source)

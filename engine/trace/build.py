@@ -113,12 +113,17 @@ def as_fake(model: Any, workload: Workload) -> None:
 
 def _fake_parameter(parameter: nn.Parameter, name: str, workload: Workload) -> nn.Parameter:
     dtype = parameter.dtype
-    if parameter.requires_grad:
+    if parameter.requires_grad and not _keeps_format(name, workload):
         dtype = torch.float32 if "magnitude" in name else DTYPES[workload.trainable]
     elif workload.upcast_frozen and dtype in (torch.bfloat16, torch.float16):
         dtype = torch.float32
     empty = torch.empty(parameter.shape, dtype=dtype, device="cpu")
     return nn.Parameter(empty, requires_grad=parameter.requires_grad)
+
+
+def _keeps_format(name: str, workload: Workload) -> bool:
+    """Say whether it is a copy of a saved module: peft casts its own layers' weights alone."""
+    return ".modules_to_save." in name and workload.sharding.backend != "fsdp"
 
 
 def _adapt(model: Any, workload: Workload) -> Any:

@@ -5,12 +5,13 @@ import pytest
 from ftwiz.engine.errors import BadInput, Refused
 from ftwiz.engine.memory.state_key import key_of
 from ftwiz.engine.memory.states import rank_states, state_terms
+from ftwiz.engine.memory.tensors import elements
 from ftwiz.engine.models import Adapter
 from ftwiz.engine.specs.estimate import Term
 from ftwiz.engine.specs.model import ModelSpec
-from ftwiz.engine.specs.workload import Quantization, Workload
+from ftwiz.engine.specs.workload import Quantization, Sharding, Stack, Workload
 
-from .conftest import fsdp, full, known, lora, qlora, small_llama, zero
+from .conftest import LLAMA, fsdp, full, known, lora, qlora, small_llama, zero
 
 LLAMA_8B = 8_030_261_248
 RANK_16 = 41_943_040
@@ -79,11 +80,32 @@ def test_dora_adds_its_magnitudes_and_oft_its_blocks(llama8b: ModelSpec) -> None
     assert oft == 32 * (4096 // 32) * (32 * 31 // 2) * 4
 
 
-def test_saved_modules_are_held_twice(llama8b: ModelSpec) -> None:
+def test_saved_modules_are_held_twice_and_keep_their_format(llama8b: ModelSpec) -> None:
+    """As peft 0.21.2 does it: adapters are float32, a copy of bfloat16 stays bfloat16."""
     found = sizes(lora(llama8b, adapter=Adapter(modules_to_save=("lm_head",))))
+    head = 128256 * 4096
     assert found["weights"] == 2 * LLAMA_8B
-    assert found["copies of saved modules"] == 128256 * 4096 * 4
-    assert found["adapter gradients"] == (RANK_16 + 128256 * 4096) * 4
+    assert found["copies of saved modules"] == head * 2
+    assert found["adapter gradients"] == RANK_16 * 4 + head * 2
+    assert found["optimizer states"] == pytest.approx(2 * (RANK_16 * 4 + head * 2), rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_peft_trains_in_the_formats_that_are_counted() -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    peft = pytest.importorskip("peft")
+    config = {key: value for key, value in LLAMA.items() if key != "model_type"}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config)).to(torch.bfloat16)
+    model = peft.get_peft_model(
+        model,
+        peft.LoraConfig(r=8, target_modules="all-linear", use_dora=True, modules_to_save=["embed_tokens"]),
+    )
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    adapter = Adapter(rank=8, use_dora=True, modules_to_save=("embed_tokens",))
+    key = key_of(lora(small_llama(), adapter=adapter))
+    counted = sum(elements(parts) * size for parts, size in key.groups)
+    assert counted == sum(parameter.nbytes for parameter in trained)
 
 
 def test_freezing_trains_the_last_layers_alone(llama8b: ModelSpec) -> None:
