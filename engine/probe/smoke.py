@@ -11,6 +11,7 @@ from ..prepare import check_stack, prepare
 from ..rundir import runs_root
 from ..specs.machine import CPU, Machine
 from ..specs.run import RunState
+from ..supervise.diagnose import UNKNOWN
 from .fit import Fit, fit_of
 from .result import Result, ok, problem, size, warning
 from .trial import Outcome, plan_trial, run_trial, trial_folder, trial_lengths
@@ -132,8 +133,10 @@ def _failed(check: str, outcome: Outcome) -> Result:
     if found is None:
         stopped = outcome.state is RunState.STOPPED
         return problem(check, "was stopped from outside" if stopped else f"ended as {outcome.state}")
-    seen = f" ({found.evidence})" if found.evidence else ""
     advice = "; ".join(text for text in (found.advice, found.command) if text)
+    if found.cause == UNKNOWN:  # its message is the rank's own error
+        return problem(check, found.message, advice or None)
+    seen = f" ({found.evidence})" if found.evidence else ""
     return problem(check, f"{found.cause}: {found.message}{seen}", advice or None)
 
 

@@ -37,6 +37,7 @@ from ..specs.machine import Device
 from ..specs.plan import Strategy
 from ..specs.run import RunRecord, RunState
 from ..specs.workload import Stack, Workload
+from ..stack import installed_stack
 from ..telemetry import read_events
 
 STEPS = frozenset({"first steps", "training", "evaluation"})
@@ -150,11 +151,6 @@ def workload_here(job: Job, strategy: Strategy, device_name: str | None) -> Work
     if model is None:
         return None
     return workload_of(job, model, strategy, stack=installed_stack(), device_name=device_name)
-
-
-def installed_stack() -> Stack:
-    """Return the versions that are installed, without importing anything; ``None`` for what is not there."""
-    return Stack(**{field.name: _version(field.name) for field in fields(Stack)})
 
 
 def driver_version(vendor: str | None) -> str | None:
@@ -303,8 +299,7 @@ def _predicted(workload: Workload | None) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    stack = installed_stack()
-    return {field.name: value for field in fields(Stack) if (value := getattr(stack, field.name)) is not None}
+    return {field.name: found for field in fields(Stack) if (found := _version(field.name)) is not None}
 
 
 def _version(name: str) -> str | None:
