@@ -25,8 +25,8 @@ ASSUMPTIONS = listed("""
   layer are two tensors in every model; the output layer is quantized too.
 - torchtitan: fp32 parameters, gradients and AdamW states, sharded; bf16 gathered weights, fp32 reduction;
   foreach AdamW until 2025; expandable segments (run_train.sh); tensors of float8 products as of bf16.
-- torchtune: bf16 for everything; AdamW (fused for adapters, foreach otherwise); configurations of
-  recipes/configs at 1814feb.
+- torchtune: bf16 for everything; fused AdamW, as its configurations for adapters say; packed sequences;
+  configurations of recipes/configs at 1814feb.
 """)
 
 
@@ -229,7 +229,7 @@ def _torchtune(row: Row) -> Workload:
         quantization=quantization,
         weights="bf16",
         trainable="bf16",
-        optimizer=_tune_optimizer(row, is_full=is_full),
+        optimizer=_tune_optimizer(row),
         optimizer_in_backward=_says(
             row, "in_bwd", "in bwd", "in backward", "in-backward", "fused in backward"
         ),
@@ -259,8 +259,8 @@ def _tune_adapter(row: Row) -> Adapter:
     return Adapter(rank=row.count("lora_r", high=MAX_RANK), targets=targets)
 
 
-def _tune_optimizer(row: Row, *, is_full: bool) -> str:
-    """Return the optimizer; the recipes for adapters ask for the fused one, those for all weights do not."""
+def _tune_optimizer(row: Row) -> str:
+    """Return the optimizer by the name that Hugging Face gives it."""
     name = row.text("optimizer")
     for word, found in (
         ("paged", "paged_adamw_8bit" if "8" in name else "paged_adamw_32bit"),
@@ -269,7 +269,7 @@ def _tune_optimizer(row: Row, *, is_full: bool) -> str:
         ("8bit", "adamw_torch_8bit" if "ao" in name else "adamw_bnb_8bit"),
         ("8-bit", "adamw_torch_8bit" if "ao" in name else "adamw_bnb_8bit"),
         ("fused", "adamw_torch_fused"),
-        ("adamw", "adamw_torch" if is_full else "adamw_torch_fused"),
+        ("adamw", "adamw_torch_fused"),
     ):
         if word in name:
             return found

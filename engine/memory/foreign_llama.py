@@ -4,11 +4,10 @@ Sources: pytorch/torchtitan 9dec370 (2024-12-26), models/llama/model.py and para
 pytorch/torchtune 1814feb (2024-11-18), modules/{attention,feed_forward,rms_norm,position_embeddings}.py and
 modules/peft/lora.py. What a compiled layer keeps follows from torch's partitioner (torch 2.13,
 ``_functorch/partitioners.py``, min_cut_rematerialization_partition): matrix products, attention and
-reductions are not run twice, what is computed element by element is, and the fewest bytes that allow it are
-kept.
+reductions are not run twice, nor is what the backward pass would write to memory for a product or attention
+(``ban_recompute_materialized_backward``); what is computed element by element in between is made again.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -181,59 +180,26 @@ class Layers:
         h = torch.add(self._scattered(self._compiled_attention(x)), x, "attention residual")
         return torch.add(self._scattered(self._compiled_feed(h)), h, "layer output")
 
-    def _again(self, name: str, width: int) -> Part:
-        """Return what the backward pass makes again before it uses it."""
-        return Part(name, "gradient", width, HALF, "token")
-
-    def _product(self, x: Tensor, name: str, widths: tuple[int, int], again: Sequence[Part]) -> Tensor:
-        """A linear layer whose input is made again for the gradient of its weights."""
-        ops, kind = self.ops, self.step.kind(name)
-        num_weights = widths[0] * widths[1]
-        unpacked = ops.unpacked(num_weights, kind) if kind.packing != "none" else []
-        trains = [ops.fixed(f"{name} weights", num_weights, ops.item)] if kind.trained else []
-        scratch = [*unpacked, *(again if kind.trained else ())]
-        out = ops.tape.op(
-            [x], name, widths[1], ops.item, trains=trains, forward_scratch=unpacked, backward_scratch=scratch
-        )
-        if not kind.rank:
-            return out
-        down = [ops.fixed(f"{name} lora_A", widths[0] * kind.rank, ops.item)]
-        low = ops.tape.op([x], f"{name} lora_A", kind.rank, ops.item, trains=down, backward_scratch=again)
-        up = [ops.fixed(f"{name} lora_B", widths[1] * kind.rank, ops.item)]
-        high = ops.tape.op([low], f"{name} lora_B", widths[1], ops.item, keeps=[low], trains=up)
-        return ops.torch.add(out, high, name)
-
     def _compiled_attention(self, x: Tensor) -> Tensor:
         tape, shape, ranks = self.ops.tape, self.step.shape, self.step.ranks
         queries, keys = shape.queries // ranks, shape.keys // ranks
         normed = self._gathered(self.fused_norm(x))
-        again = [self._again("normed again", shape.hidden)]
-        query = self._product(normed, "q_proj", (shape.hidden, queries), again)
-        query = tape.op([query], "rotated", queries, HALF)
-        key = self._product(normed, "k_proj", (shape.hidden, keys), again)
-        value = self._product(normed, "v_proj", (shape.hidden, keys), again)
+        query = tape.op([self._linear(normed, "q_proj", (shape.hidden, queries))], "rotated", queries, HALF)
+        key = self._linear(normed, "k_proj", (shape.hidden, keys))
+        value = self._linear(normed, "v_proj", (shape.hidden, keys))
         del normed
-        wide_key, wide_value = (tape.op([part], "expanded", queries, HALF) for part in (key, value))
-        sums = tape.tensor("attention sums", shape.heads // ranks, FP32)
-        scratch = [
-            *([self._again("expanded again", queries)] * 2),
-            Part("queries' gradient sum", "gradient", queries, FP32, "token"),
-        ]
-        out = tape.op(
-            [query, wide_key, wide_value], "attention output", queries, HALF,
-            keeps=[query, key, value, sums], keeps_output=True, backward_scratch=scratch,
-        )  # fmt: skip
-        del query, key, value, wide_key, wide_value
-        return self._product(out, "o_proj", (queries, shape.hidden), ())
+        key, value = (tape.op([part], "expanded", queries, HALF) for part in (key, value))
+        out = self.ops.attention(query, key, value, shape.heads // ranks)
+        del query, key, value
+        return self._linear(out, "o_proj", (queries, shape.hidden))
 
     def _compiled_feed(self, h: Tensor) -> Tensor:
         tape, shape = self.ops.tape, self.step.shape
         width = shape.mlp // self.step.ranks
         normed = self._gathered(self.fused_norm(h))
-        again = [self._again("normed again", shape.hidden)]
-        gate = self._product(normed, "gate_proj", (shape.hidden, width), again)
-        up = self._product(normed, "up_proj", (shape.hidden, width), again)
+        gate = self._linear(normed, "gate_proj", (shape.hidden, width))
+        up = self._linear(normed, "up_proj", (shape.hidden, width))
         del normed
         gated = tape.op([gate, up], "gated", width, HALF, keeps=[gate, up])
         del gate, up
-        return self._product(gated, "down_proj", (width, shape.hidden), [self._again("gated again", width)])
+        return self._linear(gated, "down_proj", (width, shape.hidden))

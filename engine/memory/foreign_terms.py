@@ -33,6 +33,7 @@ FOREIGN: dict[Trainer, Foreign] = {
 LINES: dict[str, tuple[str, Group]] = {
     "layer": ("kept activations", "activations"),
     "head": ("logits and loss", "logits"),
+    "recomputed layer": ("recomputed layer", "activations"),
     "weight copies": ("weights in 16 bits", "activations"),
     GRADIENT: ("gradients of activations", "activations"),
     WEIGHT_GRADIENT: ("weight gradients on their way", "gradients"),
@@ -64,8 +65,16 @@ def _phase_terms(walked: Walked, phase: PhaseName, w: Workload, source: str) -> 
     """Return the lines of a phase: one for every section."""
     sections: dict[str, Counter[Part]] = {}
     for part, number in walked.peak(w.tokens, w.sequence_tokens, phase).alive.items():
-        sections.setdefault(part.section, Counter())[part] += number
+        if not _is_counted(part, phase):
+            sections.setdefault(part.section, Counter())[part] += number
     return [_term(section, parts, w, (phase, source)) for section, parts in sections.items()]
+
+
+def _is_counted(part: Part, phase: PhaseName) -> bool:
+    """Whether the states count a weight's gradient: all in the end, the output layer's when it is made."""
+    if part.section != WEIGHT_GRADIENT:
+        return False
+    return phase == "backward end" or (phase == "backward start" and part.name == "logits")
 
 
 def _term(section: str, parts: Counter[Part], w: Workload, rest: tuple[PhaseName, str]) -> Term:

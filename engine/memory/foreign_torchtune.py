@@ -1,7 +1,7 @@
 """The training step of pytorch/torchtune's Llama models on a tape, as of November 2024. Pure.
 
 Sources: pytorch/torchtune 1814feb (2024-11-18): modules/transformer.py, modules/loss (the chunked loss),
-training/{_compile,_activation_offloading}.py, ``_loss_step`` of recipes/{full,lora}_finetune_single_device.py.
+training/{_compile,_activation_offloading}.py, ``_loss_step`` of recipes/*_finetune_single_device.py.
 """
 
 from dataclasses import dataclass
@@ -97,10 +97,11 @@ class _Run:
             loss = self._chunked_loss(normed) if self.step.is_chunked else self._loss(normed)
             del normed
         tape.backward(loss, until=head_start)
-        for index in reversed(range(shape.layers)):
-            names = {shape.layers - 1: "backward start", 0: "backward end"}
-            tape.phase = names.get(index, "backward between")
-            tape.resume(until=self.starts[index])
+        with tape.within("recomputed layer"):
+            for index in reversed(range(shape.layers)):
+                names = {shape.layers - 1: "backward start", 0: "backward end"}
+                tape.phase = names.get(index, "backward between")
+                tape.resume(until=self.starts[index])
         tape.resume()
         return tape.walked()
 
@@ -140,11 +141,15 @@ class _Run:
         width = shape.vocab // NUM_CHUNKS
         losses = []
         keeps = [normed] if self.llama.trained else []
-        trains = [self._weight().part()] if self.llama.trained else []
+        weight = [self._weight().part()] if self.llama.trained else []
         chunks = [
-            tape.op([normed], "logits", width, self.ops.item, keeps=keeps, trains=trains)
-            for _ in range(NUM_CHUNKS)
-        ]
+            tape.op(
+                [normed], "logits", width, self.ops.item, keeps=keeps,
+                trains=weight if number == NUM_CHUNKS - 1 else (),
+                backward_scratch=() if number == NUM_CHUNKS - 1 else weight,
+            )
+            for number in range(NUM_CHUNKS)
+        ]  # fmt: skip
         for chunk in chunks:
             if self.llama.compiles:
                 losses.append(tape.op([chunk], "losses", 1, FP32, keeps=[chunk]))
