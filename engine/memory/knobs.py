@@ -4,11 +4,11 @@ Changes stand in the order of what they cost the user: first those that leave th
 those that train something else, last those that need other hardware.
 """
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from ..models import num_trainable
 from ..specs.adapter import ALL_LINEAR, Adapter
 from ..specs.estimate import Estimate, Verdict
 from ..specs.machine import CPU
@@ -83,13 +83,20 @@ def cheapest_fit(question: Question) -> Effect | None:
     """Return the cheapest change that makes it fit, or two, or as many as it takes, or ``None``."""
     now = _estimate(question, question.recipe).process_bytes
     singles = list(_here(question, question.recipe))
-    pairs = [(one, two) for one in singles for two in _here(question, one.recipe) if _name(one) != _name(two)]
+    one = _first_fit(question, now, ((change,) for change in singles))
+    if one is not None:
+        return one
+    many = _together(question, now)
+    if many is None:
+        return None
+    pairs = [(a, b) for a in singles for b in _here(question, a.recipe) if _name(a) != _name(b)]
     pairs.sort(key=lambda pair: not (pair[0].same_training and pair[1].same_training))
-    for taken in itertools.chain(((one,) for one in singles), pairs):
-        effect = _effect(question, now, taken)
-        if effect.verdict.word == "fits":
-            return effect
-    return _together(question, now)
+    return _first_fit(question, now, pairs) or many
+
+
+def _first_fit(question: Question, now: int, choices: Iterable[tuple[Change, ...]]) -> Effect | None:
+    made = (_effect(question, now, taken) for taken in choices)
+    return next((effect for effect in made if effect.verdict.word == "fits"), None)
 
 
 def _here(question: Question, recipe: Recipe) -> Iterator[Change]:
@@ -231,12 +238,13 @@ def _other_training(recipe: Recipe, model: ModelSpec) -> Iterator[Change]:
         packed = replace(recipe, optimizer="adamw_bnb_8bit")
         yield Change("optimizer states in 8 bits", "--optim adamw_bnb_8bit", packed, same_training=False)
     adapter = recipe.adapter
+    can_adapt = num_trainable(model, Adapter()).refusal is None
     if recipe.method == "lora" and adapter is not None:
         yield from _smaller_adapter(recipe, adapter, model)
         if recipe.quantization is None and recipe.device_kind != CPU:
             packed = replace(recipe, quantization=Quantization(kind="nf4"))
             yield Change("QLoRA: frozen weights in 4 bits", "--method qlora", packed, same_training=False)
-    elif recipe.method == "full":
+    elif recipe.method == "full" and can_adapt:
         small = replace(recipe, method="lora", adapter=Adapter())
         yield Change("LoRA in place of all weights", "--method lora", small, same_training=False)
         if recipe.device_kind != CPU:
@@ -249,9 +257,9 @@ def _other_training(recipe: Recipe, model: ModelSpec) -> Iterator[Change]:
 
 
 def _smaller_adapter(recipe: Recipe, adapter: Adapter, model: ModelSpec) -> Iterator[Change]:
-    suffixes = {shape.suffix for shape in model.parameters.linears} if model.parameters else set()
-    if adapter.targets == (ALL_LINEAR,) and suffixes.issuperset(ATTENTION_ONLY):
-        fewer = replace(recipe, adapter=replace(adapter, targets=ATTENTION_ONLY))
+    less = replace(adapter, targets=ATTENTION_ONLY)
+    if adapter.targets == (ALL_LINEAR,) and num_trainable(model, less).refusal is None:
+        fewer = replace(recipe, adapter=less)
         option = f"--targets {','.join(ATTENTION_ONLY)}"
         yield Change("adapters on queries and values only", option, fewer, same_training=False)
     if adapter.modules_to_save:

@@ -7,12 +7,13 @@ from ..specs.estimate import Estimate, Term
 from ..specs.workload import Workload
 from .activations import activation_terms
 from .disk import disk_terms
-from .foreign_terms import foreign_activation_terms, is_foreign
 from .host import host_terms
 from .overhead import fixed_overhead, overhead_notes, overhead_terms
 from .sharding import buffer_terms
 from .states import state_terms
 
+OWN_MODELS = frozenset({"litgpt", "torchtitan", "torchtune"})
+"""Trainers that bring their own models."""
 UNCERTAINTY = 0.30
 BASIS = "154 published measurements: half within 9.4 %, nine of ten within 30 % (ftwiz accuracy)"
 
@@ -36,7 +37,11 @@ def estimate(workload: Workload) -> Estimate:
 
 
 def _activations(workload: Workload) -> tuple[Term, ...]:
-    return foreign_activation_terms(workload) if is_foreign(workload) else activation_terms(workload)
+    if workload.trainer in OWN_MODELS:
+        from .foreign_terms import foreign_activation_terms  # noqa: PLC0415 - only for published measurements
+
+        return foreign_activation_terms(workload)
+    return activation_terms(workload)
 
 
 def completed(traced: Estimate, workload: Workload) -> Estimate:

@@ -9,7 +9,7 @@ from ftwiz.engine.memory import estimate
 from ftwiz.engine.memory.knobs import Effect, Question, cheapest_fit, effects
 from ftwiz.engine.memory.verdict import judge
 from ftwiz.engine.memory.workload import Recipe, recipe_workload, sharding_for
-from ftwiz.engine.models import spec_from_config
+from ftwiz.engine.models import catalogue, spec_from_config
 from ftwiz.engine.specs.adapter import Adapter
 from ftwiz.engine.specs.estimate import Estimate, Verdict
 from ftwiz.engine.specs.model import ModelSpec
@@ -152,3 +152,11 @@ def test_sharding_more_never_takes_more_states(num_ranks: int) -> None:
             sum(term.num_bytes for term in terms if term.group in ("weights", "gradients", "optimizer"))
         )
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_adapters_that_peft_refuses_are_not_proposed() -> None:
+    known = catalogue.find("state-spaces/mamba-130m-hf")
+    assert known is not None
+    own = replace(question(recipe()), model=catalogue.spec(known))
+    options = named(effects(own))
+    assert not [option for option in options if "lora" in option]
