@@ -32,7 +32,7 @@ from .heads import TILE_TOKENS
 
 PAIRS = frozenset({"rm", "dpo", "orpo", "simpo"})
 """Stages whose micro batch counts pairs: two sequences each."""
-PACKINGS = {"nf4": "4bit", "fp4": "4bit", "int8": "8bit"}
+PACKINGS = {"nf4": "4bit", "fp4": "4bit", "int8": "8bit", "gptq": "gptq"}
 GATHERED = frozenset({"fsdp", "fsdp1"})
 """Engines that gather weights in the format that they are computed in."""
 

@@ -154,6 +154,8 @@ class Torch:
 
     def _packed(self, x: Tensor, weight: Weight, name: str) -> Tensor:
         """Run bitsandbytes 0.50: Linear4bit, MatMul4Bit (keeps no input), MatMul8bitLt."""
+        if weight.packing == "gptq":
+            return self._gptq(x, weight, name)
         inner = self.to(x, weight.item_bytes, f"{name} input cast")
         unpacked = [
             Part(f"{name} unpacked", "unpacked weights", weight.num_elements, weight.item_bytes, "fixed")
@@ -168,6 +170,26 @@ class Torch:
             backward_scratch=unpacked,
         )
         del inner
+        return self.to(out, x.item_bytes, f"{name} cast")
+
+    def _gptq(self, x: Tensor, weight: Weight, name: str) -> Tensor:
+        """Run auto-gptq 0.5, qlinear_cuda_old.py: an ordinary product, which keeps the unpacked weight.
+
+        Integers are shifted out of 32 bits, then are bytes, then have their scales.
+        """
+        inner = self.to(x, weight.item_bytes, f"{name} input cast")
+        sizes = (("shifted out", 4), ("in bytes", 1))
+        scratch = [
+            Part(f"{name} {what}", "unpacked weights", weight.num_elements, size, "fixed")
+            for what, size in sizes
+        ]
+        self.tape.op([], f"{name} scales", 1, 1, per="fixed", forward_scratch=scratch)
+        with self.tape.within("unpacked weights"):
+            unpacked = self.tape.tensor(
+                f"{name} unpacked", weight.num_elements, weight.item_bytes, per="fixed"
+            )
+        out = self.tape.op([inner], name, weight.num_out, weight.item_bytes, keeps=[unpacked])
+        del inner, unpacked
         return self.to(out, x.item_bytes, f"{name} cast")
 
     # adapters

@@ -185,7 +185,8 @@ def _eight_bit_forward(layer: Any, rows: Tensor) -> Tensor:
 
 
 def _other(layer: nn.Linear, quantization: Quantization) -> nn.Module:
-    made = _class_of("PackedLinear", nn.Linear, _other_forward)(
+    forward = _gptq_forward if quantization.kind == "gptq" else _other_forward
+    made = _class_of(f"PackedLinear{quantization.kind}", nn.Linear, forward)(
         layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta"
     )
     num_weights = layer.in_features * layer.out_features
@@ -194,6 +195,20 @@ def _other(layer: nn.Linear, quantization: Quantization) -> nn.Module:
     made.bias = layer.bias
     _buffer(made, "scales", -(-num_weights // max(1, quantization.block_size)), torch.float16)
     return made
+
+
+def _gptq_forward(layer: Any, rows: Tensor) -> Tensor:
+    """auto-gptq 0.5, qlinear_cuda_old.py: an ordinary product, which keeps the unpacked weight.
+
+    Integers are shifted out of 32 bits, then are bytes, then lose their zero, then have their scales.
+    """
+    shape = layer.in_features, layer.out_features
+    numbers = torch.empty(shape, dtype=torch.int32, device=rows.device).to(torch.int8)
+    numbers = numbers - torch.empty(1, dtype=torch.int8, device=rows.device)
+    weight = torch.empty(shape, dtype=rows.dtype, device=rows.device)
+    del numbers
+    out = torch.matmul(rows, weight)
+    return out if layer.bias is None else out + layer.bias
 
 
 def _other_forward(layer: Any, rows: Tensor) -> Tensor:
