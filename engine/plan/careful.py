@@ -73,7 +73,7 @@ def _choose_backend(job: Job, devices: tuple[Device, ...]) -> tuple[Backend, Rea
         for candidate in BACKENDS
         if candidate.NAME in AUTOMATIC | {pins.backend}
         for rule in reversed(candidate.RULES)  # the first broken rule speaks
-        if rule.broken(pins, devices)
+        if rule.broken(job, devices)
     }
     if pins.backend != "auto":
         if rule := broken.get(pins.backend):

@@ -98,7 +98,7 @@ def _engines(job: Job, devices: tuple[Device, ...]) -> tuple[list[Backend], tupl
             pinned == "auto" and not devices and engine.NAME not in ON_CPU
         ):
             continue
-        rule = next((rule for rule in engine.RULES if rule.broken(job.plan, devices)), None)
+        rule = next((rule for rule in engine.RULES if rule.broken(job, devices)), None)
         if rule is None:
             usable.append(engine)
         elif pinned == engine.NAME:
