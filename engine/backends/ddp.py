@@ -13,12 +13,12 @@ from .rules import WHOLE_DEVICES
 NAME = "ddp"
 RULES = (
     Rule(
-        broken=lambda pins, _devices: pins.num_processes == 1,
+        broken=lambda job, _devices: job.plan.num_processes == 1,
         text="ddp needs two ranks or more; plan.num_processes asks for one",
         source="definition",
     ),
     Rule(
-        broken=lambda _pins, devices: len(devices) == 1,
+        broken=lambda _job, devices: len(devices) == 1,
         text="ddp needs a device per rank, and there is one device",
         source="NCCL refuses two ranks on one GPU",
     ),

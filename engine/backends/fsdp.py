@@ -24,22 +24,27 @@ RULES = (
     WHOLE_DEVICES,
     OWN_MEMORY,
     Rule(
-        broken=lambda pins, _devices: offloads_to(pins, "nvme"),
+        broken=lambda job, _devices: offloads_to(job.plan, "nvme"),
         text="fsdp offloads to host memory only; a disk takes plan.backend zero",
         source="torch 2.13, distributed/fsdp: CPUOffloadPolicy is the only one",
     ),
     Rule(
-        broken=lambda pins, _devices: (
-            "auto" not in {pins.offload_optimizer, pins.offload_parameters}
-            and pins.offload_optimizer != pins.offload_parameters
+        broken=lambda job, _devices: (
+            "auto" not in {job.plan.offload_optimizer, job.plan.offload_parameters}
+            and job.plan.offload_optimizer != job.plan.offload_parameters
         ),
         text="fsdp offloads weights and optimizer states together; plan.offload_* say different things",
         source="torch 2.13, distributed/fsdp: CPUOffloadPolicy",
     ),
     Rule(
-        broken=lambda pins, _devices: pins.shard_size == 1,
+        broken=lambda job, _devices: job.plan.shard_size == 1,
         text="plan.shard_size 1 splits nothing, which is plan.backend ddp",
         source="definition",
+    ),
+    Rule(
+        broken=lambda job, _devices: job.train.optim == "adafactor",
+        text="adafactor cannot step over split weights; train.optim adamw_torch can",
+        source='transformers 5.23, optimization.py: "mixed torch.Tensor and DTensor" (measured)',
     ),
 )
 

@@ -1,6 +1,6 @@
 """Incompatibilities that several engines share."""
 
-from ..specs.job import PlanPins
+from ..specs.job import Job, PlanPins
 from ..specs.machine import Device
 from ..specs.plan import Rule
 
@@ -10,8 +10,8 @@ def offloads_to(pins: PlanPins, *places: str) -> bool:
     return pins.offload_optimizer in places or pins.offload_parameters in places
 
 
-def _whole_devices(pins: PlanPins, devices: tuple[Device, ...]) -> bool:
-    return pins.num_processes != 1 and any(device.partition is not None for device in devices)
+def _whole_devices(job: Job, devices: tuple[Device, ...]) -> bool:
+    return job.plan.num_processes != 1 and any(device.partition is not None for device in devices)
 
 
 WHOLE_DEVICES = Rule(
@@ -20,14 +20,14 @@ WHOLE_DEVICES = Rule(
     source="NVIDIA Multi-Instance GPU user guide, on CUDA device enumeration",
 )
 OWN_MEMORY = Rule(
-    broken=lambda pins, devices: (
-        offloads_to(pins, "cpu") and any(device.unified_memory for device in devices)
+    broken=lambda job, devices: (
+        offloads_to(job.plan, "cpu") and any(device.unified_memory for device in devices)
     ),
     text="device and host share one memory here, so offloading to the host saves nothing",
     source="definition of unified memory",
 )
 NOT_APPLE = Rule(
-    broken=lambda _pins, devices: any(device.kind == "mps" for device in devices),
+    broken=lambda _job, devices: any(device.kind == "mps" for device in devices),
     text="it does not train on Apple's GPU",
     source="accelerate 1.15, state.py: no distributed type for mps",
 )

@@ -9,7 +9,7 @@ from .launch import ACCELERATE_FILE, accelerate_command, accelerate_file, worker
 NAME = "single"
 RULES = (
     Rule(
-        broken=lambda pins, _devices: pins.num_processes not in ("auto", 1),
+        broken=lambda job, _devices: job.plan.num_processes not in ("auto", 1),
         text="single is one process; plan.num_processes asks for more",
         source="definition",
     ),

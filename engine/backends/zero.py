@@ -37,38 +37,44 @@ REDUCE_BUCKET_ELEMENTS = 50_000_000
 SUB_GROUP_ELEMENTS = 1_000_000_000
 MAX_LIVE_ELEMENTS = 1_000_000_000
 """Stage 3: most weights gathered at once; DeepSpeed's default, as is the sub group."""
+ADAM = frozenset({"adamw_torch", "adamw_torch_fused"})
 PERSISTENCE_ELEMENTS = 100_000
 """Stage 3: smaller weights stay whole on every rank, where the width of the model is not known."""
 
 _WEIGHTS_NEED_3 = Rule(
-    broken=lambda pins, _devices: (
-        pins.offload_parameters in {"cpu", "nvme"} and pins.zero_stage not in {"auto", 3}
+    broken=lambda job, _devices: (
+        job.plan.offload_parameters in {"cpu", "nvme"} and job.plan.zero_stage not in {"auto", 3}
     ),
     text="weights can only be offloaded where they are split: plan.zero_stage 3",
     source="DeepSpeed 0.19.8, runtime/zero/config.py: offload_param is for stage 3",
 )
 _NVME_NEEDS_3 = Rule(
-    broken=lambda pins, _devices: offloads_to(pins, "nvme") and pins.zero_stage not in {"auto", 3},
+    broken=lambda job, _devices: offloads_to(job.plan, "nvme") and job.plan.zero_stage not in {"auto", 3},
     text="only plan.zero_stage 3 offloads to nvme",
     source="DeepSpeed 0.19.8, runtime/zero/config.py",
 )
 _NVME_NEEDS_PATH = Rule(
-    broken=lambda pins, _devices: offloads_to(pins, "nvme") and pins.nvme_path is None,
+    broken=lambda job, _devices: offloads_to(job.plan, "nvme") and job.plan.nvme_path is None,
     text="offloading to nvme needs plan.nvme_path, a folder on that disk",
     source="DeepSpeed 0.19.8, runtime/zero/offload_config.py",
 )
 _PATH_NEEDS_NVME = Rule(
-    broken=lambda pins, _devices: pins.nvme_path is not None and not offloads_to(pins, "nvme"),
+    broken=lambda job, _devices: job.plan.nvme_path is not None and not offloads_to(job.plan, "nvme"),
     text="plan.nvme_path is given, and nothing is offloaded to nvme",
     source="definition",
 )
 _NOTHING_SPLIT = Rule(
-    broken=lambda pins, _devices: pins.zero_stage == 0 and offloads_to(pins, "cpu", "nvme"),
+    broken=lambda job, _devices: job.plan.zero_stage == 0 and offloads_to(job.plan, "cpu", "nvme"),
     text="plan.zero_stage 0 splits nothing, and what is not split cannot be offloaded",
     source="DeepSpeed 0.19.8, runtime/engine.py",
 )
+_FLAT_PARTS = Rule(
+    broken=lambda job, _devices: job.train.optim == "adafactor" and job.plan.zero_stage != 0,
+    text="adafactor saves its memory on matrices, and zero hands it flat parts; train.optim adamw_torch fits",
+    source="measured: stage 3 learns otherwise than one rank; deepspeed 0.19.8 flattens groups",
+)
 _CPU_IN_FLOAT32 = Rule(
-    broken=lambda pins, devices: not devices and pins.mixed_precision in {"bf16", "fp16"},
+    broken=lambda job, devices: not devices and job.plan.mixed_precision in {"bf16", "fp16"},
     text="on the CPU zero computes in float32 only",
     source="transformers 5.23, training_args.py: 16 bits need use_cpu, which hides DeepSpeed from accelerate",
 )
@@ -81,6 +87,7 @@ RULES = (
     _NVME_NEEDS_3,
     _NVME_NEEDS_PATH,
     _PATH_NEEDS_NVME,
+    _FLAT_PARTS,
     _CPU_IN_FLOAT32,
 )
 
@@ -149,12 +156,22 @@ def deepspeed_settings(strategy: Strategy, job: Job, model: ModelSpec | None) ->
         "fp16": {"enabled": precision == "fp16", "loss_scale": 0, "initial_scale_power": 16},
         "zero_optimization": _zero(strategy, model),
     }
-    if strategy.device_kind == CPU and strategy.offload_optimizer != "none":
-        # torch's own optimizer is as much on the CPU as DeepSpeed's, which must be compiled first.
+    if strategy.offload_optimizer != "none" and not takes_cpu_adam(strategy, job):
         settings["zero_force_ds_cpu_optimizer"] = False
     if "nvme" in {strategy.offload_optimizer, strategy.offload_parameters}:
         settings["aio"] = {"block_size": 1_048_576, "queue_depth": 8, "overlap_events": True}
     return settings
+
+
+def takes_cpu_adam(strategy: Strategy, job: Job) -> bool:
+    """Whether offloaded optimizer states are stepped by DeepSpeed's own Adam, which is made for it.
+
+    accelerate 1.15 would make it of any optimizer, also of those that are no Adam, without a word
+    (utils/deepspeed.py, ``map_pytorch_optim_to_deepspeed``). It must be compiled, so not on the CPU, where
+    torch's is as near.
+    """
+    offloads = strategy.offload_optimizer != "none"
+    return offloads and strategy.device_kind != CPU and job.train.optim in ADAM
 
 
 def _zero(strategy: Strategy, model: ModelSpec | None) -> dict[str, object]:

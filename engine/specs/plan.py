@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .estimate import Estimate, Verdict
-from .job import PlanPins
+from .job import Job
 from .machine import Device
 from .speed import Speed
 
@@ -81,8 +81,8 @@ class Rejected:
 class Rule:
     """An incompatibility as data: the planner rejects by it, the wizard greys out, the docs list it."""
 
-    broken: Callable[[PlanPins, tuple[Device, ...]], bool]
-    """Of what the user pinned and the accelerators that would be used (none: the CPU)."""
+    broken: Callable[[Job, tuple[Device, ...]], bool]
+    """Of what the user wants and pins, and the accelerators that would be used (none: the CPU)."""
     text: str
     source: str
 

@@ -154,3 +154,13 @@ def test_the_pins_choose_among_the_stages() -> None:
     assert (pinned.zero_stage, pinned.offload_optimizer) == (1, "cpu")
     offloaded = zero.strategies(EIGHT, PlanPins(offload_parameters="cpu"))
     assert {way.zero_stage for way in offloaded} == {3}
+
+
+def test_only_adam_is_handed_to_deepspeeds_own_adam() -> None:
+    offloaded = replace(EIGHT, offload_optimizer="cpu")
+    sgd = Job.model_validate(JOB.model_dump() | {"train": {"optim": "sgd"}})
+    forced = "zero_force_ds_cpu_optimizer"
+    assert forced not in zero.deepspeed_settings(offloaded, JOB, LLAMA)
+    assert zero.deepspeed_settings(offloaded, sgd, LLAMA)[forced] is False
+    assert zero.deepspeed_settings(replace(offloaded, device_kind="cpu"), JOB, LLAMA)[forced] is False
+    assert forced not in zero.deepspeed_settings(EIGHT, sgd, LLAMA)

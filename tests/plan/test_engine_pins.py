@@ -126,6 +126,18 @@ def test_pins_of_engines_that_cannot_be_combined_are_bad_input(
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize("name", ["zero", "fsdp"])
+def test_adafactor_is_refused_where_weights_are_split(name: str) -> None:
+    sections = {
+        "model": {"name_or_path": "m"},
+        "data": {"path": "d.jsonl"},
+        "train": {"optim": "adafactor"},
+        "plan": {"backend": name},
+    }
+    with pytest.raises(BadInput, match="adamw_torch"):
+        recommend(Job.model_validate(sections), None, gpus(2))
+
+
 def test_whatever_the_rules_let_through_has_a_way() -> None:
     places = ("auto", "none", "cpu", "nvme")
     for engine in BACKENDS:
