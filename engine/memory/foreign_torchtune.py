@@ -96,7 +96,9 @@ class _Run:
             self.sent.clear()
             loss = self._chunked_loss(normed) if self.step.is_chunked else self._loss(normed)
             del normed
+        gathered = self._gathered_gradient()
         tape.backward(loss, until=head_start)
+        del gathered
         with tape.within("recomputed layer"):
             for index in reversed(range(shape.layers)):
                 names = {shape.layers - 1: "backward start", 0: "backward end"}
@@ -104,6 +106,19 @@ class _Run:
                 tape.resume(until=self.starts[index])
         tape.resume()
         return tape.walked()
+
+    def _gathered_gradient(self) -> Tensor | None:
+        """Autograd adds a weight's gradients of all its uses up before it is updated in the backward pass.
+
+        With chunks, or as the embedding too, the output layer has several. In later phases the states count it.
+        """
+        shape, step = self.llama.shape, self.step
+        if step.lands or not self.llama.trained or not (step.is_chunked or shape.is_tied):
+            return None
+        with self.tape.within("head"):
+            return self.tape.tensor(
+                "output layer's gradient", shape.hidden * shape.vocab, self.ops.item, per="fixed"
+            )
 
     def _embedded(self) -> Tensor:
         shape, item = self.llama.shape, self.ops.item

@@ -16,8 +16,9 @@ DIMS = {"h": 512, "L": 8, "f": 1536, "nh": 8, "kv": 8, "hd": 64, "V": 4096, "tie
 ROW: dict[str, Any] = {
     "id": "made up", "arch": "llama-2-7b", "arch_dims": DIMS, "kind": "train", "method": "lora",
     "quant": None, "precision": "bf16", "optimizer": "adamw", "lora_r": 8,
-    "lora_targets": ["q", "v"], "seq_len": 1024, "micro_batch": 1, "grad_ckpt": False, "loss": "ce_chunked128", "engine": "litgpt-2023", "stage": "none",
-    "n_gpus": 1, "gpu": "A100-40GB", "counter": "max_memory_allocated", "measured_bytes": 1 << 30,
+    "lora_targets": ["q", "v"], "seq_len": 1024,
+    "micro_batch": 1, "grad_ckpt": False, "loss": "ce_chunked128", "engine": "litgpt-2023", "n_gpus": 1,
+    "stage": "none", "gpu": "A100-40GB", "counter": "max_memory_allocated", "measured_bytes": 1 << 30,
 }  # fmt: skip
 
 
