@@ -5,14 +5,13 @@ from itertools import chain
 
 from ..specs.estimate import PhaseName, Term
 from ..specs.workload import Sharding, Workload
-from .cuts import FSDP, optimizer_stretches
+from .cuts import FSDP
 from .host import DataVolume
 from .lines import Product, term
-from .optimizers import state_bytes
 from .quantized import exact_bytes
 from .state_key import Key, key_of, rank_count
-from .states import rank_states
-from .tensors import Part, elements, inventory
+from .states import kept_states, rank_states
+from .tensors import elements, inventory
 
 WHOLE: tuple[PhaseName, ...] = ("load", "forward", "save")
 TRAINING: tuple[PhaseName, ...] = ("forward", "save")
@@ -99,7 +98,7 @@ def _files(key: Key, kept: int) -> tuple[Term, ...]:
         *term(
             "final model",
             "checkpoints",
-            [Product(elements(_saved(key)), _saved_bytes(key)), Product(1, SMALL_FILES_BYTES)],
+            [*_saved(key), Product(1, SMALL_FILES_BYTES)],
             ("save",),
             source=SAFETENSORS,
             place="disk",
@@ -116,15 +115,12 @@ def _download(key: Key) -> tuple[tuple[Product, ...], str]:
     return (Product(number, HUB_BYTES),), f"huggingface_hub cache, weights in 16 bits; {SAFETENSORS}"
 
 
-def _saved(key: Key) -> tuple[Part, ...]:
+def _saved(key: Key) -> tuple[Product, ...]:
     """What is written of a model: adapters and copies alone, or all of it."""
     if key.held.added or key.held.copies:
-        return key.held.trained
-    return key.held.plain
-
-
-def _saved_bytes(key: Key) -> int:
-    return key.trained_bytes if key.held.added or key.is_full else max(key.weight_bytes, key.trained_bytes)
+        return tuple(Product(elements(parts), size) for parts, size in key.groups)
+    size = key.trained_bytes if key.is_full else max(key.weight_bytes, key.trained_bytes)
+    return (Product(elements(key.held.plain) + _tied_elements(key), size),)
 
 
 def _tied_elements(key: Key) -> int:
@@ -137,20 +133,17 @@ def _tied_elements(key: Key) -> int:
 
 @lru_cache(maxsize=1024)
 def _checkpoint(key: Key) -> tuple[tuple[Product, ...], str]:
-    saved, size = elements(_saved(key)) + _tied_elements(key), _saved_bytes(key)
+    weights = _saved(key)
     ranks = max(1, key.sharding.num_ranks)
     small = (Product(ranks, RANK_BYTES), Product(1, SMALL_FILES_BYTES))
-    weights = Product(saved, size)
-    one = Sharding()
-    stretches = optimizer_stretches(key.held.trained, one, 1)
-    kept = state_bytes(key.rule, stretches, key.optimized_bytes).products
+    kept = tuple(product for states in kept_states(key, Sharding(), 1) for product in states.products)
     if not key.zero:
         source = FSDP_SAVE if key.sharding.backend in FSDP else HF_TRAINER
-        return (weights, *kept, *small), source
+        return (*weights, *kept, *small), source
     master = (Product(elements(key.held.trained), key.optimized_bytes),) if key.sharding.master else ()
     # ZeRO-3's own files hold no 16-bit weights: they are in the second copy (measured: 20 KB of 500).
-    own = (weights,) if key.zero < 3 else ()  # noqa: PLR2004 - ZeRO-3
-    return (weights, *own, *master, *kept, *small), DEEPSPEED_SAVE
+    own = weights if key.zero < 3 else ()  # noqa: PLR2004 - ZeRO-3
+    return (*weights, *own, *master, *kept, *small), DEEPSPEED_SAVE
 
 
 def _swapped(key: Key, ranks: int) -> tuple[Term, ...]:

@@ -32,16 +32,26 @@ def gradient_terms(key: Key, at: Place) -> tuple[Term, ...]:
     phases = ACCUMULATED if key.accumulates else AT_END
     if key.sharding.backend in FSDP and key.cuts.gradients > 1:
         return _fsdp_gradients(key, name, at)
-    number, size = _gradient_elements(key), key.trained_bytes
-    parts = key.trained
-    exact = local_bytes(parts, size, key.sharding, 1) if key.optimizer != "badam" else None
-    lines = term(name, "gradients", [Product(number, size)], phases, source=AUTOGRAD, num_bytes=exact)
+    if key.optimizer == "badam":
+        products = [Product(active_elements(key), key.trained_bytes)]
+        lines = term(name, "gradients", products, phases, source=AUTOGRAD)
+    else:
+        lines = _cut_gradients(key, name, phases, 1)
     return lines if key.accumulates else (*lines, *_head_gradient(key, name))
 
 
-def _gradient_elements(key: Key) -> int:
-    """All that is trained; BAdam trains one block at a time."""
-    return active_elements(key) if key.optimizer == "badam" else elements(key.trained)
+def _cut_gradients(
+    key: Key, name: str, phases: tuple[PhaseName, ...], shards: int, *, at: Place = "device"
+) -> tuple[Term, ...]:
+    return term(
+        name,
+        "gradients",
+        [Product(elements(parts), size, shards) for parts, size in key.groups],
+        phases,
+        source=AUTOGRAD if shards == 1 else FSDP2,
+        num_bytes=sum(local_bytes(parts, size, key.sharding, shards) for parts, size in key.groups),
+        place=at,
+    )
 
 
 def active_elements(key: Key) -> int:
@@ -53,30 +63,20 @@ def active_elements(key: Key) -> int:
 
 def _head_gradient(key: Key, name: str) -> tuple[Term, ...]:
     """The output layer's gradient is made first."""
-    heads = [part for part in key.trained if part.where == "head"]
-    if not heads and key.is_full:
-        heads = [part for part in key.trained if part.where == "embedding"]
-    return term(
-        f"{name} of the output layer",
-        "gradients",
-        [Product(elements(heads), key.trained_bytes)],
-        ("backward start",),
-        source=AUTOGRAD,
-    )
+    wheres = {"head"} if any(part.where == "head" for part in key.trained) else {"embedding"}
+    if "embedding" in wheres and not key.is_full:
+        return ()
+    products = [
+        Product(elements(part for part in parts if part.where in wheres), size) for parts, size in key.groups
+    ]
+    return term(f"{name} of the output layer", "gradients", products, ("backward start",), source=AUTOGRAD)
 
 
 def _fsdp_gradients(key: Key, name: str, at: Place) -> tuple[Term, ...]:
     """Sharded after the reduction; without one after each micro batch, whole until the last."""
     shards = key.cuts.gradients
-    sharded = term(
-        name,
-        "gradients",
-        [Product(elements(key.trained), key.trained_bytes, shards)],
-        ACCUMULATED if key.accumulates and key.sharding.syncs_every_batch else AT_END,
-        source=FSDP2,
-        num_bytes=local_bytes(key.trained, key.trained_bytes, key.sharding, shards),
-        place=at,
-    )
+    phases = ACCUMULATED if key.accumulates and key.sharding.syncs_every_batch else AT_END
+    sharded = _cut_gradients(key, name, phases, shards, at=at)
     if not key.accumulates or key.sharding.syncs_every_batch:
         return sharded
     size = DTYPE_BYTES[key.sharding.reduce] if key.sharding.reduce else key.gather_bytes

@@ -19,6 +19,8 @@ from .zero_buffers import zero_buffers
 
 SEPARATE_EMBEDDING_SINCE = (1, 15)
 """First accelerate of which we know that the embedding and the output layer are units of their own."""
+TITAN_SPLITS_SINCE = "2025-07-28"
+"""Day from which torchtitan does the same (83e6941, apply_fsdp)."""
 IN_FORWARD: frozenset[LossHead] = frozenset({"fused-tiles", "liger", "cce", "chunked", "chunked-128"})
 """Loss heads whose peak is inside the model's forward pass, where the last gather is not yet freed."""
 BUCKETS = (
@@ -67,7 +69,7 @@ def _is_split(w: Workload) -> bool:
         return False
     if w.trainer in {"trl", "transformers"}:
         return w.stack.accelerate is None or version(w.stack.accelerate) >= SEPARATE_EMBEDDING_SINCE
-    return w.trainer == "torchtitan"
+    return w.trainer == "torchtitan" and (w.stack.trainer or TITAN_SPLITS_SINCE) >= TITAN_SPLITS_SINCE
 
 
 @lru_cache(maxsize=1024)
@@ -75,8 +77,8 @@ def _ddp(key: Key) -> tuple[Term, ...]:
     """Every gradient has a second place in a bucket, for good."""
     if key.sharding.num_ranks <= 1 or key.drops_gradients:
         return ()
-    product = Product(elements(key.trained), key.trained_bytes)
-    return term("gradient buckets", "buffers", [product], HELD, source=BUCKETS)
+    products = [Product(elements(parts), size) for parts, size in key.groups]
+    return term("gradient buckets", "buffers", products, HELD, source=BUCKETS)
 
 
 @lru_cache(maxsize=1024)

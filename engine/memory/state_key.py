@@ -60,11 +60,11 @@ class Key:
     @property
     def groups(self) -> tuple[tuple[tuple[Part, ...], int], ...]:
         """What has gradients, by the bytes of an element."""
-        if not self.held.copies or self.copied_bytes == self.trained_bytes:
+        if not self.held.copies or self.copies_bytes == self.trained_bytes:
             return ((self.trained, self.trained_bytes),)
         ranks = self.sharding.tensor_parallel
         added, copies = split(self.held.added, ranks), split(self.held.copies, ranks)
-        return ((added, self.trained_bytes), (copies, self.copied_bytes))
+        return ((added, self.trained_bytes), (copies, self.copies_bytes))
 
     @property
     def optimized_bytes(self) -> int:
@@ -80,7 +80,6 @@ def key_of(w: Workload) -> Key:
         weight_bytes=DTYPE_BYTES[w.weights],
         trained_bytes=DTYPE_BYTES[w.weights if w.method == "full" else w.trainable],
         copies_bytes=_copies_bytes(w),
-        copied_bytes=_copied_bytes(w),
         gather_bytes=DTYPE_BYTES[w.autocast or w.weights],
         upcasts=w.upcast_frozen and (w.quantization is None or w.quantization.kind in UPCASTS),
         optimizer=w.optimizer,
@@ -97,20 +96,13 @@ def key_of(w: Workload) -> Key:
 def _copies_bytes(w: Workload) -> int:
     """A copy has the format of its module: peft 0.21.2 turns only its own layers' weights to float32.
 
-    Accelerate's FSDP 2 turns everything that is trained to float32.
-    """
-    if w.method == "full" or w.sharding.backend == "fsdp":
-        return DTYPE_BYTES[w.weights if w.method == "full" else w.trainable]
-    return 4 if w.upcast_frozen else DTYPE_BYTES[w.weights]
-
-
-def _copied_bytes(w: Workload) -> int:
-    """Peft 0.21.2 turns adapters to float32, not the copies (``cast_adapter_dtype``); accelerate's FSDP2 does.
-
-    Unless weights are packed (accelerate 1.15.0, utils/fsdp_utils.py, fsdp2_prepare_model).
+    DeepSpeed has one format for all, and accelerate's FSDP 2 turns what is trained to float32 unless weights
+    are packed (accelerate 1.15.0, utils/fsdp_utils.py, fsdp2_prepare_model).
     """
     is_cast = w.sharding.backend == "zero" or (w.sharding.backend == "fsdp" and w.quantization is None)
-    return DTYPE_BYTES[w.trainable if is_cast else w.weights]
+    if w.method != "full" and is_cast:
+        return DTYPE_BYTES[w.trainable]
+    return 4 if w.upcast_frozen else DTYPE_BYTES[w.weights]
 
 
 def rank_count(sharding: Sharding) -> int:

@@ -1,6 +1,5 @@
 """What training holds from step to step: weights, gradients, optimizer states, second copies. Pure."""
 
-from dataclasses import replace
 from functools import lru_cache
 
 from ..specs.estimate import PHASES, Place, Term
@@ -31,32 +30,16 @@ def state_terms(w: Workload) -> tuple[Term, ...]:
 @lru_cache(maxsize=4096)
 def rank_states(key: Key) -> tuple[Term, ...]:
     """Return the states of one rank wherever they are: on its device, its host or a disk."""
-    at, _ = places(key.sharding)
-    held = key.held
-    if not held.copies or not held.added or key.copies_bytes == key.trained_bytes:
-        trained = _trained(key)
-    else:
-        adapters = replace(key, held=replace(held, trained=held.added, copies=()))
-        saved = replace(held, trained=held.copies, added=(), plain=(), packed=())
-        copies = _trained(replace(key, held=saved, trained_bytes=key.copies_bytes))
-        trained = (*_trained(adapters), *(_of_saved_modules(line) for line in copies))
-    return (*_weights(key, at), *trained, *_reference(key, at), *_loading(key, at))
-
-
-def _trained(key: Key) -> tuple[Term, ...]:
-    """What is trained, with all that this needs."""
     at, optimizer_at = places(key.sharding)
     return (
+        *_weights(key, at),
         *_trained_weights(key, at),
         *gradient_terms(key, optimizer_at),
         *_optimizer(key, optimizer_at),
         *_at_the_step(key, optimizer_at),
+        *_reference(key, at),
+        *_loading(key, at),
     )
-
-
-def _of_saved_modules(line: Term) -> Term:
-    suffix = "of saved modules"
-    return line if line.name.endswith(suffix) else replace(line, name=f"{line.name} {suffix}")
 
 
 def _frozen_bytes(key: Key) -> int:
@@ -124,19 +107,21 @@ def _weights(key: Key, at: Place) -> tuple[Term, ...]:
 
 def _trained_weights(key: Key, at: Place) -> tuple[Term, ...]:
     if key.is_full:
-        return _cut_line(key, "weights", key.trained, at)
+        return _cut_line(key, "weights", key.trained, at=at)
     held = key.held
     if not held.added and not held.copies:
-        return _cut_line(key, "trained weights", key.trained, at)
+        return _cut_line(key, "trained weights", key.trained, at=at)
     tensor_parallel = key.sharding.tensor_parallel
     return (
-        *_cut_line(key, "adapter weights", split(held.added, tensor_parallel), at),
-        *_cut_line(key, "copies of saved modules", split(held.copies, tensor_parallel), at, key.copied_bytes),
+        *_cut_line(key, "adapter weights", split(held.added, tensor_parallel), at=at),
+        *_cut_line(
+            key, "copies of saved modules", split(held.copies, tensor_parallel), key.copies_bytes, at=at
+        ),
     )
 
 
 def _cut_line(
-    key: Key, name: str, parts: tuple[Part, ...], at: Place, item_bytes: int | None = None
+    key: Key, name: str, parts: tuple[Part, ...], item_bytes: int | None = None, *, at: Place
 ) -> tuple[Term, ...]:
     size, shards = item_bytes or key.trained_bytes, key.cuts.weights
     return term(

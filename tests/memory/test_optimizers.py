@@ -12,10 +12,10 @@ SHAPES = ((64, 128), (300, 77), (96, 64), (513,), (3,))
 STRETCHES = tuple(Stretch(shape, 1, is_matrix=len(shape) > 1) for shape in SHAPES)
 NOT_TRAINER = {"muon", "adam_mini", "badam"}
 REAL = (
-    "adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop", "ademamix", "adamw_bnb_8bit",
-    "adamw_8bit", "ademamix_8bit", "lion_8bit", "lion_32bit", "paged_adamw_32bit", "paged_adamw_8bit",
-    "paged_ademamix_32bit", "paged_ademamix_8bit", "paged_lion_32bit", "paged_lion_8bit", "rmsprop_bnb",
-    "rmsprop_bnb_8bit", "rmsprop_bnb_32bit",
+    "adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop", "ademamix",
+    "adamw_bnb_8bit", "adamw_8bit", "ademamix_8bit", "lion_8bit", "lion_32bit", "paged_adamw_32bit",
+    "paged_adamw_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit", "paged_lion_32bit", "paged_lion_8bit",
+    "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit",
 )  # fmt: skip
 """Those that run on a CPU with what is installed."""
 

@@ -9,7 +9,7 @@ from ftwiz.engine.memory.tensors import elements
 from ftwiz.engine.models import Adapter
 from ftwiz.engine.specs.estimate import Term
 from ftwiz.engine.specs.model import ModelSpec
-from ftwiz.engine.specs.workload import Quantization, Sharding, Stack, Workload
+from ftwiz.engine.specs.workload import Quantization, Workload
 
 from .conftest import LLAMA, fsdp, full, known, lora, qlora, small_llama, zero
 
