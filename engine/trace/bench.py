@@ -62,7 +62,7 @@ def set_up(model: Any, workload: Workload, ranks: Any, reference: Any) -> Bench:
     if reference is not None:
         _prepare_reference(reference, workload, ranks)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    _track(model, reference, tracer)
+    _track(model, reference, [layers, *([] if reference is None else [blocks(reference)])], tracer)
     is_doubled = workload.sharding.backend == "ddp" and workload.sharding.num_ranks > 1
     buckets = _buckets(trained) if is_doubled else []
     for bucket in buckets:
@@ -82,24 +82,31 @@ def set_up(model: Any, workload: Workload, ranks: Any, reference: Any) -> Bench:
     )
 
 
-def _track(model: Any, reference: Any, tracer: StorageTracer) -> None:
+def _track(model: Any, reference: Any, all_layers: list[nn.ModuleList], tracer: StorageTracer) -> None:
     """Count the weights: what is frozen first, adapters after it, as they come onto the device."""
     is_adapted = any(not parameter.requires_grad for parameter in model.parameters())
     late = []
+    owners = {
+        id(part): number
+        for layers in all_layers
+        for number, layer in enumerate(layers)
+        for part in layer.modules()
+    }
     for held in (model, reference):
         for path, module in () if held is None else held.named_modules():
             for name, tensor in (*module._parameters.items(), *module._buffers.items()):  # noqa: SLF001 - with their module
                 if tensor is None:
                     continue
                 if is_adapted and tensor.requires_grad:
-                    late.append((tensor, f"{path}.{name}"))
+                    late.append((tensor, f"{path}.{name}", owners.get(id(module))))
                     continue
                 is_packed = name == "weight" and hasattr(module, "dequantize")
-                tracer.track(tensor, "weights", f"{path}.{name}", is_packed=is_packed)
-    tracer.mark("frozen")
-    for tensor, name in late:
-        tracer.track(tensor, "weights", name)
-    tracer.mark("loaded")
+                layer = owners.get(id(module))
+                tracer.track(tensor, "weights", f"{path}.{name}", layer=layer, is_packed=is_packed)
+    tracer.segment()
+    for tensor, name, layer in late:
+        tracer.track(tensor, "weights", name, layer=layer)
+    tracer.segment()
 
 
 def _buckets(trained: list[nn.Parameter]) -> list[Tensor]:

@@ -20,6 +20,8 @@ class Depths:
     deep: tuple[int, ...]
     missing: float
     """Value at full depth = shallow + (deep - shallow) * missing."""
+    window: tuple[int, int, int]
+    """Layers of the deeper model from, up to, which are there so many times more at full depth."""
 
 
 def text_config(model: Any) -> Any:
@@ -92,7 +94,13 @@ def _chosen(kinds: list[Any], head: int, period: int) -> Depths | None:
     def keep(groups: int) -> tuple[int, ...]:
         return (*range(head + groups * period), *tail)
 
-    return Depths(shallow=keep(few), deep=keep(more), missing=(count - few) / (more - few))
+    start = head + (more - 1) * period // 2
+    return Depths(
+        shallow=keep(few),
+        deep=keep(more),
+        missing=(count - few) / (more - few),
+        window=(start, start + period, count - more),
+    )
 
 
 def _repeats(kinds: list[Any], head: int, period: int) -> int:

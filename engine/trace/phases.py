@@ -39,9 +39,15 @@ class Phases:
         self.is_main = True
         """Off while a reference model runs through the same hooks."""
         tracer.phase = "load"
+        self._is_backward = False
 
     def enter(self, moment: Moment) -> None:
-        """Say what begins."""
+        """Say what begins outside of the layers."""
+        self._begin(moment)
+        self._tracer.segment()
+
+    def _begin(self, moment: Moment) -> None:
+        self._is_backward = moment in _BACKWARD
         self._tracer.phase = moment if self.is_steady or moment == "load" else "before"
         self._tracer.group = (
             "logits" if moment in _HEAD else "optimizer" if moment in _UPDATE else "activations"
@@ -63,11 +69,21 @@ class Phases:
                 moment = "backward start"
             elif number == first:
                 moment = "backward end"
-            layer.register_full_backward_pre_hook(self._entering(moment))
+            layer.register_forward_pre_hook(self._before_forward(number))
+            layer.register_full_backward_pre_hook(self._before_backward(number, moment))
 
-    def _entering(self, moment: Moment) -> Any:
+    def _before_forward(self, number: int) -> Any:
         def hook(*_: Any) -> None:
-            self.enter(moment)
+            if not self._is_backward:  # otherwise it is computed again, which is part of the backward pass
+                self._tracer.segment(layer=number, goes_on=self._tracer.layer is not None)
+
+        return hook
+
+    def _before_backward(self, number: int, moment: Moment) -> Any:
+        def hook(*_: Any) -> None:
+            goes_on = self._is_backward
+            self._begin(moment)
+            self._tracer.segment(layer=number, goes_on=goes_on)
 
         return hook
 
@@ -78,6 +94,7 @@ class Phases:
 
 _UPDATE = ("clip", "optimizer")
 _HEAD = ("head", "head backward")
+_BACKWARD = ("backward start", "backward middle", "backward end")
 
 
 def _is_trained(layer: nn.Module) -> bool:

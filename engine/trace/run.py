@@ -4,12 +4,15 @@ import copy
 import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
 from typing import Any
 
 from ..specs.workload import Workload
 from . import build, extrapolate, layers
 from .allocator import Allocator
+from .deepen import DifferentLayersError, Window, deepened
 from .extrapolate import Peak
+from .load import as_loaded
 from .phases import PHASE_OF
 from .step import trace_steps
 from .tracer import Trace
@@ -38,13 +41,13 @@ def answer(workload: Workload, config: Mapping[str, Any], *, whole: bool = False
     built = time.perf_counter()
     if depths is None:
         only = _trace(model, workload)
-        found, reserved = extrapolate.peaks(only), _extra_reserved(only, workload)
+        found, reserved = _peaks(only, workload), _extra_reserved(only, workload)
         traced = [num_layers]
     else:
         shallow, deep = _two(model, workload, depths)
-        found = extrapolate.at_full_depth(extrapolate.peaks(shallow), extrapolate.peaks(deep), depths.missing)
-        few, many = _extra_reserved(shallow, workload), _extra_reserved(deep, workload)
-        reserved = max(many, round(few + (many - few) * depths.missing))
+        few, many = _peaks(shallow, workload), _peaks(deep, workload)
+        found = extrapolate.at_full_depth(few, many, depths.missing)
+        reserved = _extra_at_full_depth(shallow, deep, depths, workload)
         traced = [len(depths.shallow), len(depths.deep)]
     return {
         **_report(found, reserved),
@@ -74,15 +77,26 @@ def _reference(model: Any, workload: Workload) -> Any:
     return build.frozen_copy(model) if workload.reference_model else None
 
 
+def _peaks(trace: Trace, workload: Workload) -> dict[str, Peak]:
+    return extrapolate.peaks(as_loaded(trace, workload))
+
+
+def _extra_at_full_depth(shallow: Trace, deep: Trace, depths: layers.Depths, workload: Workload) -> int:
+    """Replay the full depth; where the layers do not repeat exactly, go on in a straight line."""
+    start, stop, copies = depths.window
+    try:
+        return _extra_reserved(deepened(deep, Window(start=start, stop=stop, copies=copies)), workload)
+    except DifferentLayersError:
+        few, many = _extra_reserved(shallow, workload), _extra_reserved(deep, workload)
+        return max(many, round(few + (many - few) * depths.missing))
+
+
 def _extra_reserved(trace: Trace, workload: Workload) -> int:
     """Bytes that the allocator holds at its peak beyond what tensors hold at theirs."""
     allocator = Allocator(expandable=workload.expandable_segments)
-    allocator.replay(trace.events)
-    held = peak = 0
-    for event in trace.events:
-        held += event.num_bytes
-        peak = max(peak, held)
-    return allocator.peak_reserved - peak
+    events = as_loaded(trace, workload).events
+    allocator.replay(events)
+    return allocator.peak_reserved - max(accumulate(event.num_bytes for event in events))
 
 
 def _report(found: Mapping[str, Peak], extra: int) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ..specs.workload import Workload
 from . import build, fsdp, heads, optimizers, stages
 from .bench import Bench, set_up
-from .load import as_loaded
 from .tracer import Trace
 
 _WORDS = 1000
@@ -41,7 +40,6 @@ def trace_steps(model: Any, workload: Workload, reference: Any = None) -> Trace:
                 _step_in_backward(bench)
             for is_steady in (False, True):
                 _optimizer_step(bench, optimizer, is_steady=is_steady)
-    as_loaded(bench.tracer.trace, workload)
     return bench.tracer.trace
 
 

@@ -29,6 +29,8 @@ class Held:
     """Weights, gradients, optimizer, activations, logits or buffers; the last word counts."""
     num_bytes: int = 0
     """As the allocator rounds them."""
+    layer: int | None = None
+    """Whose it is."""
     is_parameter: bool = False
     is_packed: bool = False
     """A parameter of a layer whose weights are quantized."""
@@ -41,6 +43,16 @@ class Event:
     uid: int
     num_bytes: int
     phase: str
+    segment: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a run: one layer's pass, or what happens outside of layers."""
+
+    run: int
+    """Number of the pass that it is part of."""
+    layer: int | None = None
 
 
 @dataclass(slots=True)
@@ -49,8 +61,7 @@ class Trace:
 
     events: list[Event] = field(default_factory=list)
     held: dict[int, Held] = field(default_factory=dict)
-    marks: dict[str, int] = field(default_factory=dict)
-    """Name -> number of events before it."""
+    segments: list[Segment] = field(default_factory=lambda: [Segment(0)])
 
 
 def rounded(num_bytes: int) -> int:
@@ -80,14 +91,18 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
         self.group = "activations"
         self._live: dict[int, tuple[int, weakref.ref[UntypedStorage]]] = {}
         self._next = 0
+        self._last_owner: int | None = None
         self._resize: Callable[..., Any] | None = None
 
-    def track(self, tensor: Tensor, group: str, op: str, *, is_packed: bool = False) -> None:
+    def track(
+        self, tensor: Tensor, group: str, op: str, *, layer: int | None = None, is_packed: bool = False
+    ) -> None:
         """Count a tensor that was there before."""
         for storage in storages(tensor):
             if self._add(storage, tensor, op, group):
                 held = self.trace.held[self._next]
                 held.is_packed, held.is_parameter = is_packed, isinstance(tensor, nn.Parameter)
+                held.layer = layer
 
     def regroup(self, tensor: Tensor, group: str) -> None:
         """Say what a tensor turned out to be for."""
@@ -95,9 +110,20 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
             if entry := self._live.get(id(storage)):
                 self.trace.held[entry[0]].group = group
 
-    def mark(self, name: str) -> None:
-        """Remember this moment."""
-        self.trace.marks[name] = len(self.trace.events)
+    def segment(self, *, layer: int | None = None, goes_on: bool = False) -> None:
+        """Begin a segment.
+
+        Args:
+            layer: Whose pass it is.
+            goes_on: It belongs to the same pass through the layers as the one before.
+        """
+        before = self.trace.segments[-1].run
+        self.trace.segments.append(Segment(before if goes_on else before + 1, layer))
+
+    @property
+    def layer(self) -> int | None:
+        """Whose segment it is now."""
+        return self.trace.segments[-1].layer
 
     @contextmanager
     def grouped(self, group: str) -> Iterator[None]:
@@ -116,12 +142,28 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
             leaves = tree_leaves(out)
         else:
             return out
-        for leaf in leaves:
+        for place, leaf in enumerate(leaves):
             if isinstance(leaf, Tensor):
                 for storage in storages(leaf):
                     if id(storage) not in self._live:
                         self._add(storage, leaf, func.__name__, self.group)
+                        self.trace.held[self._next].layer = self._owner(args, place)
         return out
+
+    def _owner(self, arguments: tuple[Any, ...], place: int) -> int | None:
+        """Whose layer a result belongs to: the segment's; in the update that of what it is made from."""
+        if self.layer is not None or self.group != "optimizer":
+            return self.layer
+        for argument in arguments:
+            part = argument
+            if isinstance(argument, tuple | list):
+                part = argument[place] if place < len(argument) else None
+            if isinstance(part, Tensor):
+                for storage in storages(part):
+                    if entry := self._live.get(id(storage)):
+                        self._last_owner = self.trace.held[entry[0]].layer
+                        return self._last_owner
+        return self._last_owner
 
     def __enter__(self) -> Self:
         original, tracer = UntypedStorage.resize_, self
@@ -158,7 +200,7 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
         self.trace.held[uid] = held
         self._live[key] = uid, weakref.ref(storage, lambda _: self._end(key, uid))
         if held.num_bytes:
-            self.trace.events.append(Event(uid, held.num_bytes, self.phase))
+            self.trace.events.append(Event(uid, held.num_bytes, self.phase, len(self.trace.segments) - 1))
 
     def _end(self, key: int, uid: int) -> None:
         entry = self._live.get(key)
@@ -166,9 +208,9 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
             return
         del self._live[key]
         if num_bytes := self.trace.held[uid].num_bytes:
-            self.trace.events.append(Event(uid, -num_bytes, self.phase))
+            self.trace.events.append(Event(uid, -num_bytes, self.phase, len(self.trace.segments) - 1))
 
     def _resized(self, storage: UntypedStorage, uid: int) -> None:
         held = self.trace.held[uid]
         self._end(id(storage), uid)
-        self._begin(storage, Held(held.op, held.shape, held.dtype, held.group))
+        self._begin(storage, Held(held.op, held.shape, held.dtype, held.group, layer=self.layer))
