@@ -98,11 +98,11 @@ def as_fake(model: Any, workload: Workload) -> None:
     Runs inside a fake tensor mode.
     """
     made: dict[int, Any] = {}
-    for module in model.modules():
+    for place, module in model.named_modules():
         for name, parameter in list(module._parameters.items()):  # noqa: SLF001 - replaced in place
             if parameter is not None:
                 if id(parameter) not in made:
-                    made[id(parameter)] = _fake_parameter(parameter, name, workload)
+                    made[id(parameter)] = _fake_parameter(parameter, f"{place}.{name}", workload)
                 module._parameters[name] = made[id(parameter)]  # noqa: SLF001
         for name, buffer in list(module._buffers.items()):  # noqa: SLF001
             if buffer is not None:
