@@ -5,6 +5,7 @@ are its processes, however it ends.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -33,6 +34,7 @@ from ..supervise import process
 from ..supervise.launch import marker_of
 from ..supervise.measured import calibration_of
 
+PREFIX, LOCK = ".ftwiz-check-", "lock"
 LEAST_LENGTH = 8
 """The shortest train.max_length of a job."""
 ACCUMULATION = 2
@@ -90,17 +92,47 @@ def trial_folder(beside: Path) -> Iterator[Path]:
     """
     place = next(path for path in (beside, *beside.absolute().parents) if path.is_dir())
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".ftwiz-check-", dir=place)).resolve()
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place)).resolve()
     except OSError as error:
         raise Refused(
             f"{place}: cannot be written: {error.strerror}", hint="choose another place: FTWIZ_HOME=FOLDER"
         ) from error
+    lock: int | None = None
     with _ends_like_interrupt():
         try:
+            lock = _lock(folder / LOCK)
+            sweep(place)
             yield folder
         finally:
             with _undisturbed():
                 shutil.rmtree(folder, ignore_errors=True)
+                if lock is not None:
+                    os.close(lock)
+
+
+def sweep(place: Path) -> None:
+    """Remove the folders of checks that were killed: their locks are held by nobody."""
+    for folder in place.glob(f"{PREFIX}*"):
+        if not (folder / LOCK).is_file():
+            continue
+        lock = _lock(folder / LOCK)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock, or ``None`` where another process does, or nobody can."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def plan_trial(

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from ftwiz.engine.calibration import Calibration, read_calibrations
+from ftwiz.engine.probe.trial import sweep, trial_folder
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(280)]
 Ftwiz = Callable[..., Any]
@@ -136,10 +137,8 @@ def test_a_trial_that_takes_too_long_is_ended(
     assert leftovers(home) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_check_leaves_nothing_behind(
-    make_job: Callable[..., Path], home: Path, number: signal.Signals
-) -> None:
+def start_check(job: Path, home: Path) -> "subprocess.Popen[bytes]":
+    """Start a check with many steps, and return when a trial is under way."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -147,7 +146,7 @@ def test_an_interrupted_check_leaves_nothing_behind(
         "HF_HUB_OFFLINE": "1",
     }
     check = subprocess.Popen(
-        [sys.executable, "-m", "ftwiz", "check", str(make_job()), "--smoke", "1000"],
+        [sys.executable, "-m", "ftwiz", "check", str(job), "--smoke", "1000"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -159,8 +158,34 @@ def test_an_interrupted_check_leaves_nothing_behind(
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(1)
+    return check
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_check_leaves_nothing_behind(
+    make_job: Callable[..., Path], home: Path, number: signal.Signals
+) -> None:
+    check = start_check(make_job(), home)
     check.send_signal(number)
     _, errors = check.communicate(timeout=60)
     assert check.returncode == 130
     assert b"Traceback" not in errors
+    assert leftovers(home) == []
+
+
+def test_a_killed_check_leaves_no_process_and_a_folder_that_the_next_one_removes(
+    make_job: Callable[..., Path], home: Path
+) -> None:
+    check = start_check(make_job(), home)
+    check.kill()
+    check.communicate(timeout=20)
+    deadline = time.monotonic() + 60
+    while processes(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (left,) = home.glob(".ftwiz-check-*")
+    with trial_folder(home) as mine:
+        assert not left.exists()
+        sweep(home)
+        assert mine.exists()
     assert leftovers(home) == []
