@@ -1,17 +1,17 @@
 """Collects the terms of an estimate."""
 
-from collections.abc import Iterable
-
 from ..errors import Refused
 from ..specs.estimate import Estimate, Term
 from ..specs.workload import Workload
 from .activations import activation_terms
 from .disk import disk_terms
 from .host import host_terms
-from .overhead import fixed_overhead, overhead_notes, overhead_terms
+from .overhead import overhead_notes, overhead_terms
 from .sharding import buffer_terms
 from .states import state_terms
 
+REPLAYED = "gaps of the allocator"
+"""The exact tier replays the allocator in place of this term."""
 OWN_MODELS = frozenset({"litgpt", "torchtitan", "torchtune"})
 """Trainers that bring their own models."""
 UNCERTAINTY = 0.30
@@ -45,9 +45,12 @@ def _activations(workload: Workload) -> tuple[Term, ...]:
 
 
 def completed(traced: Estimate, workload: Workload) -> Estimate:
-    """Return a traced estimate with what no trace of tensors can see: context, workspaces, host and disk."""
-    known = {term.name for term in traced.terms}
-    beside: Iterable[Term] = (*fixed_overhead(workload), *_beside_the_device(workload))
+    """Return a traced estimate with what no trace of one step sees.
+
+    That is the context and workspaces, what lengths that vary cost the allocator, host and disk.
+    """
+    known = {term.name for term in traced.terms} | {REPLAYED}
+    beside = (*overhead_terms(workload, traced.terms), *_beside_the_device(workload))
     terms = (*traced.terms, *(term for term in beside if term.name not in known))
     return Estimate(
         tier=traced.tier,

@@ -1,6 +1,7 @@
 """The command that says what a training step will take, line by line, before anything is loaded."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -123,7 +124,7 @@ def estimate(**typed: Any) -> None:
         lines += ["", *explained_lines(report, width=width)]
     if sys.stdout.isatty() and len(lines) >= shutil.get_terminal_size().lines:
         lines += ["", *verdict_lines(report, width)]  # its first place has left the screen
-    click.echo("\n".join(lines), color=None if sys.stdout.isatty() else False)
+    click.echo("\n".join(lines), color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
 
 def answer(options: Options) -> Report:

@@ -35,6 +35,8 @@ def explained_lines(report: Report, *, width: int) -> Iterator[str]:
     yield ""
     yield from _phases(report.estimate, numbered, among, width)
     yield ""
+    if report.estimate.tier != "fast":
+        yield "what follows is the fast tier's"
     yield from effect_lines(report.effects, width=width)
 
 

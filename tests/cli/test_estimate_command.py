@@ -117,6 +117,28 @@ def test_a_model_folder_may_hold_a_configuration_alone(run_ftwiz: Any, tiny: Pat
     assert weights[0]["num_bytes"] >= found["model"]["num_parameters"] * 4
 
 
+@pytest.mark.train
+@pytest.mark.timeout(200)
+def test_the_exact_tier_is_near_the_fast_one(run_ftwiz: Any, tiny: Path) -> None:
+    larger = CONFIG | {
+        "num_hidden_layers": 6,
+        "hidden_size": 1024,
+        "intermediate_size": 2048,
+        "vocab_size": 8192,
+    }
+    (tiny / "config.json").write_text(json.dumps(larger))
+    options = (str(tiny), "--method", "full", "--machine", "4090", "--json")
+    exact = run_ftwiz("estimate", *options, "--exact", timeout=150)
+    assert exact.returncode == 0, exact.stderr
+    traced = json.loads(exact.stdout)["estimate"]
+    fast = asked(run_ftwiz, *options)["estimate"]
+    assert (traced["tier"], fast["tier"]) == ("exact", "fast")
+    assert traced["uncertainty"] < fast["uncertainty"]
+    assert traced["allocated_bytes"] == pytest.approx(fast["allocated_bytes"], rel=0.05)
+    assert traced["phases"]["forward"]["driver"] == fast["phases"]["forward"]["driver"] > 0
+    assert traced["host_bytes"] == fast["host_bytes"]
+
+
 WRONG = {
     "an unknown model": (["nosuch/model"], "neither here nor in the Hugging Face cache"),
     "a misspelt model": (["meta-lama/Llama-3.1-8b"], "neither here nor"),
