@@ -17,7 +17,8 @@ counted twice:
 Source of the operations: the modules ``blocks*`` and ``heads``; of the walk: ``tape``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ..specs.estimate import PhaseName, Term
@@ -26,10 +27,14 @@ from ..specs.workload import DTYPE_BYTES, Workload
 from .blocks_model import program_of
 from .blocks_parts import Formats
 from .blocks_peaks import Peak, peaks_of
+from .blocks_sampling import sampling_terms
 from .blocks_step import Rules, step
 from .foreign_terms import foreign_activation_terms, is_foreign
 from .heads import TILE_TOKENS
 
+REFERENCES = frozenset({"dpo", "kto", "grpo", "rloo"})
+"""Stages that may compare with the model as it was."""
+SAMPLING = frozenset({"grpo", "rloo"})
 PAIRS = frozenset({"rm", "dpo", "orpo", "simpo"})
 """Stages whose micro batch counts pairs: two sequences each."""
 PACKINGS = {"nf4": "4bit", "fp4": "4bit", "int8": "8bit", "gptq": "gptq"}
@@ -63,13 +68,28 @@ def activation_terms(w: Workload) -> tuple[Term, ...]:
     phases = _peaks(_Question(w.model, _formats(w), _rules(w)))
     if phases is None:
         return _bound(w)
-    tokens, sequence = _tokens(w), w.sequence_tokens
-    terms: list[Term] = []
-    for phase, peaks in phases.items():
-        if peaks:
-            highest = max(peaks, key=lambda peak: peak.size.at(tokens, sequence))
-            terms += [line.term(phase, tokens, sequence) for line in highest.lines]
+    terms = [term for phase, peaks in phases.items() for term in _highest(w, phase, peaks)]
+    if w.stage in REFERENCES and (w.reference_model or w.method == "lora"):
+        terms += _reference(w)
+    if w.stage in SAMPLING:
+        terms += sampling_terms(w)
     return tuple(terms)
+
+
+def _highest(w: Workload, phase: PhaseName, peaks: Sequence[Peak]) -> list[Term]:
+    if not peaks:
+        return []
+    tokens, sequence = _tokens(w), w.sequence_tokens
+    highest = max(peaks, key=lambda peak: peak.size.at(tokens, sequence))
+    return [line.term(phase, tokens, sequence) for line in highest.lines]
+
+
+def _reference(w: Workload) -> list[Term]:
+    """Return the pass of the model as it was: nothing is kept, no adapter runs (trl 1.16, DPOTrainer)."""
+    formats = replace(_formats(w), trained=False, adapter=None, num_trained_layers=None)
+    rules = replace(_rules(w), checkpointing="none", needs_input_grad=False, keeps_output=False)
+    phases = _peaks(_Question(w.model, formats, rules)) or {}
+    return _highest(w, "reference", [*phases.get("forward", ()), *phases.get("head", ())])
 
 
 def _tokens(w: Workload) -> int:
@@ -92,6 +112,7 @@ def _formats(w: Workload) -> Formats:
         packing=packing,
         adapter=w.adapter if w.method == "lora" else None,
         adapter_bytes=adapter_bytes,
+        num_trained_layers=w.num_trainable_layers if w.method == "freeze" else None,
         kernel=w.attention,
     )
 

@@ -4,7 +4,7 @@ What the shape does not say (which norms come before, what runs beside what) fol
 modules, which are those of transformers 5.23.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..specs.model import ModelSpec
 from .blocks import Mlp, Norm
@@ -36,6 +36,9 @@ class Layer:
     is_parallel: bool = False
 
 
+Kinds = tuple[tuple[Layer, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A model's layers by kind, in order of their first appearance, and what stands around them."""
@@ -56,8 +59,11 @@ def program_of(model: ModelSpec, formats: Formats) -> Program | None:
     count = model.parameters
     if count is None or not count.linears or not model.hidden_size:
         return None
+    kinds = _kinds(Parts(model, formats))
     parts = Parts(model, formats)
-    kinds = _kinds(parts)
+    if formats.num_trained_layers is not None:
+        parts = Parts(model, replace(formats, trained=False))
+        kinds = _last_trained(_kinds(parts), kinds, formats.num_trained_layers)
     if not kinds:
         return None
     return Program(
@@ -71,6 +77,16 @@ def program_of(model: ModelSpec, formats: Formats) -> Program | None:
         scales_embedding=model.model_type.startswith("gemma"),
         softcaps_logits=model.model_type in {"gemma2", "gemma3n", "gemma4"},
     )
+
+
+def _last_trained(frozen: Kinds, trained: Kinds, number: int) -> Kinds:
+    """Return frozen layers, and as many trained ones at the end."""
+    left, kinds = sum(count for _, count in frozen) - number, list[tuple[Layer, int]]()
+    for (plain, count), (learning, _) in zip(frozen, trained, strict=True):
+        still = max(0, min(count, left))
+        left -= count
+        kinds += [(layer, n) for layer, n in ((plain, still), (learning, count - still)) if n]
+    return tuple(kinds)
 
 
 def _kinds(parts: Parts) -> tuple[tuple[Layer, int], ...]:

@@ -26,6 +26,8 @@ class Formats:
     adapter: Adapter | None = None
     adapter_bytes: int = 4
     kernel: str = "sdpa"
+    num_trained_layers: int | None = None
+    """The last layers alone are trained; not the embedding, not the output layer."""
 
 
 class Parts:

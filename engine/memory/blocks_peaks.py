@@ -28,6 +28,7 @@ SECTIONS: dict[str, tuple[str, Group]] = {
     WEIGHT_GRADIENT: ("gradients of weights being made", "gradients"),
 }
 """Section of the tape -> name and group of its term."""
+KEPT = "kept for the backward pass"
 OUTPUT_LAYER = frozenset({"output layer", "embedding"})
 
 
@@ -55,7 +56,9 @@ class Line:
             group=self.group,
             num_bytes=self.size.at(tokens, sequence),
             phases=(phase,),
-            formula=" + ".join(f"{self.before}{words[per]}{text}" for per, text in self.widths),
+            formula=" + ".join(f"{self.before}{words[per]}{text}" for per, text in self.widths).replace(
+                "+ -", "- "
+            ),
             source=SOURCE,
         )
 
@@ -83,7 +86,7 @@ def peaks_of(step: Step) -> dict[PhaseName, tuple[Peak, ...]]:
     }
     return {
         phase: tuple(
-            _peak(step, phase, alive) for name, extra in names for alive in _moments(step, name, extra)
+            _peak(step, phase, name, alive) for name, extra in names for alive in _moments(step, name, extra)
         )
         for phase, names in candidates.items()
     }
@@ -105,17 +108,53 @@ def _moments(step: Step, name: str, extra: list[Counter[Part]]) -> list[Counter[
     return found
 
 
-def _peak(step: Step, phase: PhaseName, alive: Counter[Part]) -> Peak:
-    counted = Counter({part: n for part, n in alive.items() if part.width and not _is_of_states(part, phase)})
-    lines = tuple(_lines(step.groups, counted))
-    return Peak(_total(counted), lines)
+def _peak(step: Step, phase: PhaseName, name: str, alive: Counter[Part]) -> Peak:
+    counted = Counter(
+        {part: n for part, n in alive.items() if part.width and not _is_of_states(step, part, phase)}
+    )
+    embedding = step.embedding_gradient
+    if (
+        embedding
+        and step.is_tied
+        and not step.lands_gradients
+        and phase in ("backward start", "backward end")
+    ):
+        # The output layer's gradient waits for the embedding's; then both are added to what is there.
+        counted[embedding._replace(name="output layer", section=WEIGHT_GRADIENT)] += 1
+    is_early = phase == "backward end" and name != EMBEDDING and step.lands_gradients and not step.is_tied
+    lines = _lines(step.groups, counted)
+    if embedding and is_early:
+        lines = [*(line for line in lines if line.name == KEPT), _less(lines, embedding)]
+    return Peak(_sum([line.size for line in lines]), tuple(lines))
 
 
-def _is_of_states(part: Part, phase: PhaseName) -> bool:
-    """Say whether the states' terms count it in this phase."""
-    if part.section != WEIGHT_GRADIENT:
+def _is_of_states(step: Step, part: Part, phase: PhaseName) -> bool:
+    """Say whether the states' terms count it in this phase: gradients that stay."""
+    if part.section != WEIGHT_GRADIENT or not step.lands_gradients:
         return False
-    return phase == "backward end" or (phase == "backward start" and part.name in OUTPUT_LAYER)
+    if phase == "backward end":
+        return not (step.is_tied and part.name == "embedding")
+    return phase == "backward start" and part.name in OUTPUT_LAYER
+
+
+def _less(lines: list[Line], embedding: Part) -> Line:
+    """Join what is in work and take off the embedding's gradient: counted, but made last."""
+    kept = {line.name: line for line in lines}.get(KEPT)
+    sizes = [line.size for line in lines if line is not kept]
+    widths = [piece for line in lines if line is not kept for piece in line.widths]
+    total, taken = _sum(sizes), embedding.size.fixed
+    text = f"({embedding.item_bytes:,} x {embedding.width:,}) B"
+    return Line(
+        "layer in work, less the embedding's gradient that is not made yet",
+        "activations",
+        total._replace(fixed=total.fixed - taken),
+        "",
+        (*widths, ("fixed", f"-{text}")),
+    )
+
+
+def _sum(sizes: list[Size]) -> Size:
+    return Size(*(sum(axis) for axis in zip(*sizes, strict=True))) if sizes else Size()
 
 
 def _lines(groups: tuple[Layers, ...], alive: Counter[Part]) -> list[Line]:
@@ -127,7 +166,7 @@ def _lines(groups: tuple[Layers, ...], alive: Counter[Part]) -> list[Line]:
     for part, number in (alive - layers).items():
         sections.setdefault(part.section, Counter())[part] = number
     number = groups[0].number if len(groups) == 1 and layers == kept else 1
-    lines = [_line("kept for the backward pass", "activations", layers, number)] if layers else []
+    lines = [_line(KEPT, "activations", layers, number)] if layers else []
     for section, parts in sections.items():
         name, group_name = SECTIONS.get(section, (section, "activations"))
         lines.append(_line(name, group_name, parts))

@@ -60,6 +60,10 @@ class Step:
 
     walked: Walked
     groups: tuple[Group, ...]
+    is_tied: bool = False
+    lands_gradients: bool = True
+    embedding_gradient: Part | None = None
+    """Made last, when the embedding is trained."""
 
 
 @dataclass(slots=True)
@@ -94,9 +98,14 @@ def step(program: Program, rules: Rules) -> Step:
     del x_normed
     t.leave_autocast()
     tape.phase = HEAD
-    _backward(run, loss, head_starts)
+    if loss.needs_grad:
+        _backward(run, loss, head_starts)
     del held, batch, tables
-    return Step(tape.walked(), tuple(run.groups))
+    weight, lands = program.embedding, rules.lands_gradients and rules.counts_weight_gradients
+    return Step(
+        tape.walked(), tuple(run.groups), program.is_tied, lands,
+        weight.part() if weight.is_trained and rules.counts_weight_gradients else None,
+    )  # fmt: skip
 
 
 def _backbone(run: _Run, batch: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -139,3 +139,32 @@ def test_recomputing_more_layers_never_keeps_more(w: Workload) -> None:
 
     if (w.model.num_layers or 0) % 2 == 0:
         assert kept("full") <= kept("every-2nd") <= kept("none")
+
+
+def test_frozen_layers_keep_nothing() -> None:
+    some = replace(
+        FULL, method="freeze", num_trainable_layers=4, checkpointing="none", weights="bf16", autocast=None
+    )
+    more = replace(some, num_trainable_layers=8)
+    every = replace(some, method="full", num_trainable_layers=None)
+    assert _peak(some) < _peak(more) < _peak(every)
+
+
+def test_a_reference_pass_keeps_nothing_and_stays_below_the_training_pass() -> None:
+    terms = activation_terms(replace(LORA, stage="dpo"))
+    assert 0 < _bytes(terms, "reference") < max(_bytes(terms, phase) for phase in PHASES)
+
+
+def test_answers_cost_two_times_the_width_of_the_keys_per_token_and_layer() -> None:
+    w = replace(LORA, stage="grpo", micro_batch_size=2, gradient_accumulation_steps=4)
+    (cache,) = [term for term in activation_terms(w) if term.name == "keys and values of the answers"]
+    assert cache.num_bytes == 16 * (8 * 2048) * (2 * 4 * 128) * 2
+    assert cache.phases == ("generate",)
+
+
+def test_a_tied_embedding_is_added_to_the_output_layers_gradient_at_the_very_end() -> None:
+    tied = replace(FULL.model, tie_word_embeddings=True)
+    w = replace(FULL, model=tied, sequence_tokens=256)
+    embedding = 128256 * 2048 * 4
+    assert _bytes(activation_terms(w), "backward end") > embedding
+    assert _bytes(activation_terms(replace(w, model=FULL.model)), "backward end") < embedding
