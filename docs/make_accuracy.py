@@ -80,20 +80,9 @@ class Results:
 
 def page(results: Results) -> str:
     """Return the text of docs/accuracy.md."""
-    parts = [
-        INTRODUCTION,
-        f"Code: {results.code}. Stack: {results.stack}.\n",
-        _goals(results),
-        _sources(results),
-    ]
-    parts += [
-        _counters(results),
-        _rivals(results),
-        _assumptions(),
-        _rows(results),
-        _not_scored(results),
-        FORMAT,
-    ]
+    parts = [INTRODUCTION, f"Code: {results.code}. Stack: {results.stack}.\n", _goals(results)]
+    parts += [_batches(results), _sources(results), _counters(results), _rivals(results)]
+    parts += [_assumptions(), _rows(results), _not_scored(results), FORMAT]
     return "\n".join(parts)
 
 
@@ -169,6 +158,12 @@ def _goals(results: Results) -> str:
         cells = [tier, f"{median:.0%}, {p90:.0%}", *_figures(found), "yes" if reached else "no"]
         lines.append(_row(cells))
     return "\n".join([*lines, ""])
+
+
+def _batches(results: Results) -> str:
+    varied = {source.title for source in SOURCES if source.lengths_vary}
+    words = {True: "many lengths", False: "one length, or packed"}
+    return _grouped("By batch", "batches are of", results, lambda line: words[line.source in varied])
 
 
 def _sources(results: Results) -> str:

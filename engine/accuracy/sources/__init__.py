@@ -26,6 +26,8 @@ class Source(NamedTuple):
     """Beginnings of ``engine``."""
     case_of: Callable[[Row], Case]
     assumptions: tuple[str, ...]
+    lengths_vary: bool = False
+    """Its batches are of many lengths, which leaves gaps in the allocator that no single step has."""
     checks_itself: bool = False
     """It knows more of its conditions than the file says."""
 
@@ -33,7 +35,7 @@ class Source(NamedTuple):
 SOURCES = (
     Source("QwenLM/Qwen finetune.py", qwen.ENGINES, qwen.case_of, qwen.ASSUMPTIONS, checks_itself=True),
     Source("Answer.AI fsdp_qlora", fsdp_qlora.ENGINES, fsdp_qlora.case_of, fsdp_qlora.ASSUMPTIONS),
-    Source("ms-swift 1.x", swift.ENGINES, swift.case_of, swift.ASSUMPTIONS),
+    Source("ms-swift 1.x", swift.ENGINES, swift.case_of, swift.ASSUMPTIONS, lengths_vary=True),
     Source(
         "PEFT method comparison",
         peft_suite.ENGINES,
