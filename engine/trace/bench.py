@@ -47,8 +47,11 @@ def set_up(model: Any, workload: Workload, ranks: Any, reference: Any) -> Bench:
     bare = model.get_base_model() if workload.method == "lora" else model
     layers = blocks(bare)
     model.train()
-    if workload.checkpointing == "full":
+    if workload.checkpointing in ("full", "every-2nd"):
         bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if workload.checkpointing == "every-2nd":
+            for layer in layers[1::2]:
+                layer.gradient_checkpointing = False
         if workload.method == "lora":
             bare.enable_input_require_grads()
     is_cast_outside = workload.autocast is not None and workload.trainer in ("trl", "transformers")

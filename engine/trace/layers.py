@@ -50,15 +50,20 @@ def _is_tower(name: str) -> bool:
     return any(word in name for word in ("vision", "visual", "audio", "image"))
 
 
-def depths(model: Any) -> Depths | None:
-    """Return which layers to trace; ``None``: all of them, because too few repeat."""
+def depths(model: Any, *, alternates: bool = False) -> Depths | None:
+    """Return which layers to trace; ``None``: all of them, because too few repeat.
+
+    Args:
+        model: On the meta device.
+        alternates: Every second layer is treated otherwise than the one before.
+    """
     if getattr(text_config(model), "num_kv_shared_layers", 0):
         return None  # late layers look into early ones: none can be cut out
     try:
         kinds = _kinds(model)
     except LookupError:
         return None
-    return depths_of(kinds)
+    return depths_of([(kind, number % 2) for number, kind in enumerate(kinds)] if alternates else kinds)
 
 
 def depths_of(kinds: list[Any]) -> Depths | None:

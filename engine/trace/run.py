@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from ..specs.workload import Workload
-from . import build, extrapolate, layers
+from . import build, extrapolate, layers, limits
 from .allocator import Allocator
 from .deepen import DifferentLayersError, Window, deepened
 from .extrapolate import Peak
@@ -32,12 +32,13 @@ def answer(workload: Workload, config: Mapping[str, Any], *, whole: bool = False
         BadInput: The configuration is none.
         Refused: The model cannot be built or adapted.
     """
+    limits.check(workload)
     started = time.perf_counter()
     model = build.on_meta(workload, config)
     num_layers = layers.text_config(model).num_hidden_layers
     if workload.method == "freeze":  # its last layers are counted before any is cut out
         model = build.prepare(model, workload)
-    depths = None if whole else layers.depths(model)
+    depths = None if whole else layers.depths(model, alternates=workload.checkpointing == "every-2nd")
     built = time.perf_counter()
     if depths is None:
         only = _trace(model, workload)
@@ -54,8 +55,8 @@ def answer(workload: Workload, config: Mapping[str, Any], *, whole: bool = False
         "layers": num_layers,
         "traced_layers": traced,
         "seconds": {"build": round(built - started, 3), "trace": round(time.perf_counter() - built, 3)},
-        "versions": _versions(),
-        "notes": [],
+        "versions": (installed := _versions()),
+        "notes": limits.notes(workload, installed),
     }
 
 
@@ -69,7 +70,7 @@ def _two(model: Any, workload: Workload, depths: layers.Depths) -> tuple[Trace, 
 def _trace(model: Any, workload: Workload) -> Trace:
     reference = _reference(model, workload)
     ready = model if workload.method == "freeze" else build.prepare(model, workload)
-    return trace_steps(ready, workload, reference)
+    return limits.on_the_device(trace_steps(ready, workload, reference), workload)
 
 
 def _reference(model: Any, workload: Workload) -> Any:

@@ -34,6 +34,8 @@ class Held:
     is_parameter: bool = False
     is_packed: bool = False
     """A parameter of a layer whose weights are quantized."""
+    is_sharded: bool = False
+    """It is one rank's part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
             if self._add(storage, tensor, op, group):
                 held = self.trace.held[self._next]
                 held.is_packed, held.is_parameter = is_packed, isinstance(tensor, nn.Parameter)
-                held.layer = layer
+                held.layer, held.is_sharded = layer, is_traceable_wrapper_subclass(tensor)
 
     def regroup(self, tensor: Tensor, group: str) -> None:
         """Say what a tensor turned out to be for."""

@@ -1,0 +1,140 @@
+"""The exact tier for litgpt's own models: two depths of them traced on fake tensors, and what follows."""
+
+import gc
+import time
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..memory.foreign_litgpt import step_of
+from ..memory.foreign_litgpt_facts import NO_LONGEST_FIRST, Step
+from ..specs.workload import Workload
+from . import extrapolate, optimizers
+from .allocator import Allocator
+from .foreign_litgpt import Gpt, loss_of
+from .phases import Moment
+from .tracer import StorageTracer, Trace
+
+DEPTHS = (4, 6)
+"""Layers of the two traces: the first two are not adapted by LLaMA-Adapter."""
+
+
+def serves(workload: Workload) -> bool:
+    """Say whether it is a step of litgpt on one device."""
+    return workload.trainer == "litgpt" and workload.sharding.num_ranks == 1
+
+
+def traced(workload: Workload) -> tuple[dict[str, extrapolate.Peak], int, tuple[int, ...]]:
+    """Return the peaks at full depth, what the allocator holds beyond, and the traced depths.
+
+    Raises:
+        Refused: litgpt has no such model, or its operations are not written down.
+    """
+    step = step_of(workload)
+    layers = step.shape.layers
+    if layers <= DEPTHS[1]:
+        only = _trace(step, workload, layers)
+        return extrapolate.peaks(only), _extra(only, workload), (layers,)
+    few, many = (_trace(step, workload, depth) for depth in DEPTHS)
+    missing = (layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0])
+    found = extrapolate.at_full_depth(extrapolate.peaks(few), extrapolate.peaks(many), missing)
+    small, large = _extra(few, workload), _extra(many, workload)
+    return found, max(large, round(small + (large - small) * missing)), DEPTHS
+
+
+def answer(workload: Workload, report: Any) -> dict[str, Any]:
+    """Return what a training step takes, as plain values.
+
+    Args:
+        workload: A step of litgpt.
+        report: Makes phases and totals of peaks and the allocator's rest.
+    """
+    started = time.perf_counter()
+    found, extra, depths = traced(workload)
+    return {
+        **report(found, extra),
+        "layers": workload.model.num_layers,
+        "traced_layers": list(depths),
+        "seconds": {"build": 0.0, "trace": round(time.perf_counter() - started, 3)},
+        "notes": [],
+    }
+
+
+def _extra(trace: Trace, workload: Workload) -> int:
+    allocator = Allocator(expandable=workload.expandable_segments)
+    allocator.replay(trace.events)
+    return allocator.peak_reserved - max(accumulate(event.num_bytes for event in trace.events))
+
+
+def _trace(step: Step, workload: Workload, num_layers: int) -> Trace:
+    gc.collect()
+    gc.disable()  # frees follow from references alone, and always at the same place
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            return _Run(step, workload, num_layers).trace()
+    finally:
+        gc.enable()
+
+
+class _Run:
+    def __init__(self, step: Step, workload: Workload, num_layers: int) -> None:
+        self.step, self.workload = step, workload
+        self.tracer = StorageTracer()
+        self.is_steady = False
+        self.model = Gpt(step, num_layers, torch.float32 if step.autocast else torch.bfloat16)
+        for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers()):
+            self.tracer.track(tensor, "weights", name)
+        self.trained = [part for part in self.model.parameters() if part.requires_grad]
+        for number, block in enumerate(self.model.blocks):
+            names: dict[int, Moment] = {num_layers - 1: "backward start", 0: "backward end"}
+            block.register_full_backward_pre_hook(self._entering(names.get(number, "backward middle")))
+        for part in self.trained:
+            part.register_post_accumulate_grad_hook(lambda p: self.tracer.regroup(p.grad, "gradients"))
+
+    def _entering(self, moment: Moment) -> Any:
+        return lambda *_: self._enter(moment)
+
+    def _enter(self, moment: Moment) -> None:
+        self.tracer.phase = moment if self.is_steady else "before"
+        words = {"head": "logits", "optimizer": "optimizer"}
+        self.tracer.group = words.get(moment, "activations")
+
+    def trace(self) -> Trace:
+        """Two passes before (the first with an update), and the one that counts."""
+        with self.tracer:
+            optimizer = optimizers.make(self.workload.optimizer, self.trained)
+            self._micro_batch(None)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            held = self._micro_batch(None)
+            self.is_steady = True
+            if self.step.date < NO_LONGEST_FIRST:
+                held.clear()
+            held = self._micro_batch(held)
+            self._enter("optimizer")
+            optimizer.step()
+            self.tracer.phase = "before"
+            del held
+        return self.tracer.trace
+
+    def _micro_batch(self, held: list[Tensor] | None) -> list[Tensor]:
+        """Run one; what is returned and given is the training loop's variable of the logits."""
+        self._enter("forward")
+        ids = torch.zeros(self.step.batch, self.step.sequence, dtype=torch.int64)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.step.autocast):
+            x = self.model.body(ids)
+            made = self.model.logits(x)
+        del x
+        logits = [part.float() for part in made]
+        del made
+        if held is not None:
+            held.clear()
+        self._enter("head")
+        loss = loss_of(self.step, logits, ids)
+        loss.backward()
+        return logits
+
+
