@@ -139,10 +139,12 @@ def _head_norm(parts: Parts, name: str, heads: int, head_dim: int) -> Norm | Non
 
 def mlps(parts: Parts) -> list[tuple[Mlp | Moe | None, int]]:
     """Return MLPs and experts, with the number of layers that have them."""
-    names = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "w2")
+    names = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "w2", "output_linear")
     downs = parts.named(*names, within=("mlp", "feed_forward", "fc2", "mixer"))
     found: list[tuple[Mlp | Moe | None, int]] = [
-        (dense, down.count) for down in downs if "shared" not in down.path and (dense := _dense(parts, down))
+        (dense, down.count)
+        for down in downs
+        if ("shared_expert" not in down.path) and (dense := _dense(parts, down))
     ]
     experts = _moe(parts)
     if experts:
@@ -160,10 +162,9 @@ def _dense(parts: Parts, down: LinearShape) -> Mlp | None:
         if part.path.rpartition(".")[0] == prefix and (part.num_out in (down.num_in, 2 * down.num_in))
     }
     activation = ACTIVATIONS.get(parts.model.model_type, "activation")
-    if "gate_up_proj" in inside:
-        return Mlp(
-            parts.weight(inside["gate_up_proj"]), parts.weight(down), is_fused=True, activation=activation
-        )
+    both = inside.get("gate_up_proj") or inside.get("input_linear")
+    if both:
+        return Mlp(parts.weight(both), parts.weight(down), is_fused=True, activation=activation)
     up = next((inside[n] for n in ("up_proj", "fc1", "c_fc", "dense_h_to_4h", "w3") if n in inside), None)
     if up is None:
         return None
@@ -184,6 +185,9 @@ def _moe(parts: Parts) -> Moe | None:
     def weight(name: str, num_in: int, num_out: int) -> Weight:
         return Weight(name, num_in, num_out, formats.other_bytes, formats.trained, has_bias=is_biased)
 
+    # Llama 4 runs every expert on every token (models/llama4, Llama4TextMoe).
+    is_dense = parts.model.model_type in {"llama4", "llama4_text"}
+    chosen = experts.num_experts if is_dense else experts.num_experts_per_token
     up, down = weight("experts up", hidden, 2 * width), weight("experts down", width, hidden)
     router = weight("router", hidden, experts.num_experts)
     shared = next(
@@ -191,7 +195,7 @@ def _moe(parts: Parts) -> Moe | None:
     )
     gate = next((part for part in parts.linears if part.suffix == "shared_expert_gate"), None)
     return Moe(
-        experts.num_experts, experts.num_experts_per_token, router, up, down,
+        experts.num_experts, chosen, router, up, down,
         computes_router_wide=parts.model.model_type in WIDE_ROUTERS,
         keeps_chances_wide=parts.model.model_type in WIDE_CHANCES,
         clamps_gate=parts.model.model_type == "gpt_oss",

@@ -124,7 +124,7 @@ def _peak(step: Step, phase: PhaseName, name: str, alive: Counter[Part]) -> Peak
     is_early = phase == "backward end" and name != EMBEDDING and step.lands_gradients and not step.is_tied
     lines = _lines(step.groups, counted)
     if embedding and is_early:
-        lines = [*(line for line in lines if line.name == KEPT), _less(lines, embedding)]
+        lines = [_less(lines, embedding)]
     return Peak(_sum([line.size for line in lines]), tuple(lines))
 
 
@@ -138,18 +138,15 @@ def _is_of_states(step: Step, part: Part, phase: PhaseName) -> bool:
 
 
 def _less(lines: list[Line], embedding: Part) -> Line:
-    """Join what is in work and take off the embedding's gradient: counted, but made last."""
-    kept = {line.name: line for line in lines}.get(KEPT)
-    sizes = [line.size for line in lines if line is not kept]
-    widths = [piece for line in lines if line is not kept for piece in line.widths]
-    total, taken = _sum(sizes), embedding.size.fixed
-    text = f"({embedding.item_bytes:,} x {embedding.width:,}) B"
+    """Join all and take off the embedding's gradient: the states count it, but it is made last."""
+    total = _sum([line.size for line in lines])
+    text = f"-({embedding.item_bytes:,} x {embedding.width:,}) B"
     return Line(
-        "layer in work, less the embedding's gradient that is not made yet",
+        "first layer in work, less the embedding's gradient that is not made yet",
         "activations",
-        total._replace(fixed=total.fixed - taken),
+        total._replace(fixed=total.fixed - embedding.size.fixed),
         "",
-        (*widths, ("fixed", f"-{text}")),
+        (*(piece for line in lines for piece in line.widths), ("fixed", text)),
     )
 
 

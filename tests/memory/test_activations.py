@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftwiz.engine.memory.activations import activation_terms
@@ -109,24 +109,34 @@ workloads = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=50)
+@given(workloads)
+def test_no_term_is_negative(w: Workload) -> None:
+    assert all(term.num_bytes > 0 for term in activation_terms(w))
+
+
+@settings(deadline=None, max_examples=50)
 @given(workloads)
 def test_more_tokens_never_take_less(w: Workload) -> None:
     longer = replace(w, sequence_tokens=w.sequence_tokens + 512)
     assert _peak(longer) >= _peak(w)
 
 
+@settings(deadline=None, max_examples=50)
 @given(workloads)
 def test_more_layers_never_take_less(w: Workload) -> None:
     layers = (w.model.num_layers or 0) + 2
     assert _peak(replace(w, model=_model(layers=layers))) >= _peak(w)
 
 
+@settings(deadline=None, max_examples=50)
 @given(workloads)
 def test_a_larger_vocabulary_never_takes_less(w: Workload) -> None:
     layers = w.model.num_layers or 0
     assert _peak(replace(w, model=_model(layers=layers, vocabulary=200_000))) >= _peak(w)
 
 
+@settings(deadline=None, max_examples=50)
 @given(workloads)
 def test_recomputing_more_layers_never_keeps_more(w: Workload) -> None:
     def kept(mode: Checkpointing) -> int:
