@@ -21,13 +21,15 @@ from .job import LoadedJob, dump_job, model_spec
 from .plan import recommend
 from .rundir import RunFolder, create
 from .specs.machine import Machine
-from .specs.plan import Plan
+from .specs.plan import Backend, Plan
 from .specs.run import RunRecord, RunState
 from .stack import installed_stack
 from .stages import train_file
 
 STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 """What a rank imports; the extra ``train`` installs it."""
+ENGINE_STACK: Mapping[Backend, tuple[str, ...]] = {"zero": ("deepspeed",)}
+"""What an engine needs beside it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,26 +45,32 @@ class Prepared:
     """Text of every file of the new run folder by name."""
 
 
-def check_stack() -> None:
+def check_stack(backend_name: Backend | None = None) -> None:
     """Make sure that the training stack is installed, without importing it.
+
+    Args:
+        backend_name: The engine that will be used, when it is known.
 
     Raises:
         Refused: A package is missing.
     """
-    missing = [name for name in STACK if find_spec(name) is None]
+    wanted = (*STACK, *ENGINE_STACK.get(backend_name or "single", ()))
+    missing = [name for name in wanted if find_spec(name) is None]
     if missing:
+        extra = "train" if set(missing) <= set(STACK) else "train,deepspeed"
         raise Refused(
             f"training needs {', '.join(missing)}, which this Python does not have",
-            hint=_install_command(),
+            hint=_install_command(extra),
         )
 
 
-def _install_command() -> str:
+def _install_command(extra: str) -> str:
     # pipx and uv keep their environments without pip: a command that cannot run would be no help.
     if find_spec("pip"):
-        return f"{sys.executable} -m pip install 'ftwiz[train]'"
+        return f"{sys.executable} -m pip install 'ftwiz[{extra}]'"
     return (
-        "install ftwiz with its extra: pipx install --force 'ftwiz[train]', or uv tool install 'ftwiz[train]'"
+        f"install ftwiz with its extra: pipx install --force 'ftwiz[{extra}]', "
+        f"or uv tool install 'ftwiz[{extra}]'"
     )
 
 
@@ -85,6 +93,8 @@ def prepare(loaded: LoadedJob, machine: Machine, *, python: str = sys.executable
     engine = backend(plan.strategy.backend)
     launch = engine.launch_command(plan.strategy, python)
     by_hand = engine.by_hand_commands(plan.strategy, python)
+    if any(name.endswith("VISIBLE_DEVICES") for name in plan.environment):
+        by_hand = by_hand[:1]  # DeepSpeed's launcher takes the first devices, whatever it is shown
     files = {
         "job.yaml": dump_job(job),
         "train.yaml": train_file(job, plan.strategy, data),

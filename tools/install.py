@@ -109,7 +109,8 @@ def install(venv: Path, part: str) -> None:
     log.write_text("", encoding="utf8")
     if pip_version(venv) < MIN_PIP:
         pip(venv, log, "--upgrade", "pip>={}.{}".format(*MIN_PIP))
-    wanted = ["--editable", f"{ROOT}[train]"]
+    extra = "all" if part == "dev" else "train"  # the tests train with every engine
+    wanted = ["--editable", f"{ROOT}[{extra}]"]
     if part == "dev":
         wanted += ["--group", f"{ROOT / 'pyproject.toml'}:dev"]
     print(f"make: installing ftwiz and its {part} packages into {venv.name} (minutes, once)", file=sys.stderr)

@@ -125,3 +125,34 @@ def test_the_script_shows_the_ranks_the_devices_of_the_plan(job_file: Path) -> N
     plan = json.loads(prepared.files["plan.json"])
     assert plan["device_indices"] == [1]
     assert plan["environment"]["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+
+
+def test_zero_asks_for_deepspeed_too() -> None:
+    script = (
+        "import sys; sys.modules['deepspeed'] = None\n"
+        "from ftwiz.engine.errors import Refused\n"
+        "from ftwiz.engine.prepare import check_stack\n"
+        "try: check_stack('zero')\n"
+        "except Refused as error: print(error.message, error.hint)\n"
+        "check_stack('fsdp')\n"
+    )
+    pytest.importorskip("trl", reason="the training stack is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout.startswith("training needs deepspeed, which this Python does not have")
+    assert "ftwiz[train,deepspeed]" in done.stdout
+
+
+def test_deepspeeds_own_launcher_is_left_out_where_devices_are_chosen(job_file: Path) -> None:
+    cards = tuple(
+        Device(kind="cuda", vendor="nvidia", index=i, uuid=f"GPU-{i}", name="A100", free_bytes=i)
+        for i in range(4)
+    )
+    machine = Machine(host=Host(name="box", num_cpus=2), devices=cards)
+    pins = ["plan.backend=zero", "plan.zero_stage=2", "plan.mixed_precision=bf16"]
+    for ranks, is_there in ((4, True), (2, False)):
+        loaded = load_job(job_file, overrides=[*pins, f"plan.num_processes={ranks}"])
+        script = prepare(loaded, machine).files["launch.sh"]
+        assert ("deepspeed.launcher.runner" in script) == is_there
+        assert "torch.distributed.run" in script
