@@ -12,7 +12,7 @@ from .answer import is_whole, traced_terms
 from .run import TIME_LIMIT_SECONDS, ask
 
 UNCERTAINTY = 0.073
-BASIS = "65 published measurements: half within 2.5 %, nine of ten within 7.3 % (docs/decisions/0008)"
+BASIS = "a prototype on 65 published measurements: half within 2.5 %, nine of ten within 7.3 %"
 STACK = ("torch", "transformers", "trl", "peft", "accelerate")
 
 
