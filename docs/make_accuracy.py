@@ -1,7 +1,7 @@
 """Writes docs/accuracy.md from a file of measurements: ``python docs/make_accuracy.py ROWS.json``.
 
-The exact tier takes seconds a row and remembers its answers: an interrupted run goes on where it was. The
-page holds the errors of every row, and its figures are computed from those, so that anyone can check them.
+The exact tier takes seconds a row and remembers its answers: an interrupted run goes on where it was, and
+``--remembered`` before the file traces nothing anew. The page holds the errors of every row, and its figures are computed from those, so that anyone can check them.
 """  # noqa: INP001 - a script
 
 import re
@@ -103,10 +103,11 @@ def read_page(text: str) -> Results:
     )
 
 
-def results_of(rows: Path) -> Results:
+def results_of(rows: Path, *, remembered: bool = False) -> Results:
     """Score a file of measurements in both tiers and beside the rivals."""
     read = read_rows(rows)
-    found = {tier: _told(tier, score(read, tier, with_rivals=tier == "fast"), len(read)) for tier in TIERS}
+    scored = {tier: score(read, tier, with_rivals=tier == "fast", remembered=remembered) for tier in TIERS}
+    found = {tier: _told(tier, outcomes, len(read)) for tier, outcomes in scored.items()}
     lines, reasons = [], []
     for fast, exact in zip(found["fast"], found["exact"], strict=True):
         if fast.measured_bytes is None or fast.counter is None:
@@ -276,9 +277,10 @@ def _section(text: str, title: str) -> list[str]:
 
 def main() -> None:
     """Write the page."""
-    if len(sys.argv) != 2:  # noqa: PLR2004 - the program and its argument
-        sys.exit("usage: python docs/make_accuracy.py ROWS.json")
-    TARGET.write_text(page(results_of(Path(sys.argv[1]))), encoding="utf8")
+    *options, rows = sys.argv[1:] or [""]
+    if not rows or options not in ([], ["--remembered"]):
+        sys.exit("usage: python docs/make_accuracy.py [--remembered] ROWS.json")
+    TARGET.write_text(page(results_of(Path(rows), remembered=bool(options))), encoding="utf8")
 
 
 if __name__ == "__main__":
