@@ -1,7 +1,8 @@
 """Writes docs/accuracy.md from a file of measurements: ``python docs/make_accuracy.py ROWS.json``.
 
 The exact tier takes seconds a row and remembers its answers: an interrupted run goes on where it was, and
-``--remembered`` before the file traces nothing anew. The page holds the errors of every row, and its figures are computed from those, so that anyone can check them.
+``--remembered`` before the file traces nothing anew. The page holds the errors of every row, and its figures
+are computed from those, so that anyone can check them.
 """  # noqa: INP001 - a script
 
 import re

@@ -157,3 +157,21 @@ def test_figures_are_of_absolute_errors_and_the_bias_is_signed() -> None:
     assert (found.median, found.p90, found.worst) == (pytest.approx(0.07), 0.2, 0.2)
     assert (found.num_near, found.num_wide, found.bias) == (2, 3, pytest.approx(-0.02))
     assert figures([]) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "backend", "formats"),
+    [
+        ({"engine": "deepspeed", "stage": "ZeRO-2", "n_gpus": 8}, "zero", ("bf16", "bf16", None)),
+        ({"engine": "trl", "precision": "bf16 autocast"}, "single", ("bf16", "bf16", "bf16")),
+        ({"engine": "accelerate", "stage": "FSDP2", "n_gpus": 8}, "fsdp", ("fp32", "fp32", "bf16")),
+        ({"engine": "hf", "precision": "fp32", "n_gpus": 2}, "ddp", ("fp32", "fp32", None)),
+    ],
+)
+def test_a_run_that_nobody_looked_up_is_what_its_row_says(
+    fields: dict[str, Any], backend: str, formats: tuple[str, str, str | None]
+) -> None:
+    found = case(**{"method": "full", "precision": "bf16"} | fields).workload
+    assert found.sharding.backend == backend
+    assert (found.weights, found.trainable, found.autocast) == formats
+    assert (found.sharding.master == "fp32") == (backend == "zero")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ..case import Case, check_kind, check_specified, method_word
 from ..row import NotScored, Row
 from . import (
+    described,
     fitcheck_loop,
     foreigners,
     fsdp2,
@@ -36,6 +37,7 @@ SOURCES = (
     Source("QwenLM/Qwen finetune.py", qwen.ENGINES, qwen.case_of, qwen.ASSUMPTIONS, checks_itself=True),
     Source("Answer.AI fsdp_qlora", fsdp_qlora.ENGINES, fsdp_qlora.case_of, fsdp_qlora.ASSUMPTIONS),
     Source("ms-swift 1.x", swift.ENGINES, swift.case_of, swift.ASSUMPTIONS, lengths_vary=True),
+    Source("described by their rows", described.ENGINES, described.case_of, described.ASSUMPTIONS),
     Source(
         "PEFT method comparison",
         peft_suite.ENGINES,

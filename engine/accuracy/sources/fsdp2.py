@@ -16,8 +16,9 @@ from ..case import (
     optimizer_of,
     sequence_tokens,
 )
-from ..row import NotScored, Row
+from ..row import Row
 from ..shapes import config_of, spec_of
+from . import described
 
 ENGINES = ("accelerate",)
 ASSUMPTIONS = listed("""
@@ -31,7 +32,7 @@ STACK = Stack(torch="2.6.0", transformers="4.49.0", trl=None, peft=None, bitsand
 def case_of(row: Row) -> Case:
     """Return the step of ``main.py`` that a row was measured at."""
     if method_word(row) != "full" or "fsdp2" not in f"{row.text('engine')} {row.text('stage')}":
-        raise NotScored("only full fine-tuning with FSDP2 is looked up")
+        return described.case_of(row)
     config = config_of(row)
     ranks = num_ranks(row)
     workload = Workload(
