@@ -17,6 +17,7 @@ from .phases import PHASE_OF
 from .step import trace_steps
 from .tracer import Trace
 
+_ENDS = ("backward start", "backward end")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 
 
@@ -102,8 +103,11 @@ def _extra_reserved(trace: Trace, workload: Workload) -> int:
 
 def _report(found: Mapping[str, Peak], extra: int) -> dict[str, Any]:
     phases: dict[str, Peak] = {}
+    ends = max((found[moment].total for moment in _ENDS if moment in found), default=0.0)
     for moment, peak in found.items():
         phase = PHASE_OF.get(moment)
+        if moment == "backward middle" and peak.total <= ends:
+            continue  # only where a layer between holds more than the first and the last
         if phase is not None and (phase not in phases or peak.total > phases[phase].total):
             phases[phase] = peak
     top = max(peak.total for peak in found.values())
