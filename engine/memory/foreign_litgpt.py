@@ -32,12 +32,21 @@ def walk_of(w: Workload) -> Walked:
     Raises:
         Refused: litgpt has no such model, or its operations are not written down.
     """
+    return walk(step_of(w))
+
+
+def step_of(w: Workload) -> Step:
+    """Return what decides what a step holds.
+
+    Raises:
+        Refused: litgpt has no such model, or its operations are not written down.
+    """
     shape, layout = shape_of(w.model), LAYOUTS.get(w.model.model_type)
     if shape is None or layout is None:
         raise Refused(f"litgpt's operations for {w.model.model_type} are not written down")
     adapter, packed = w.adapter, w.quantization
     method: Method = "full" if w.method == "full" else ADAPTERS.get(adapter.kind if adapter else "", "lora")
-    step = Step(
+    return Step(
         shape=shape,
         layout=layout,
         date=w.stack.trainer or LATEST,
@@ -52,7 +61,6 @@ def walk_of(w: Workload) -> Walked:
         autocast=w.autocast is not None,
         checkpoints=w.checkpointing == "full",
     )
-    return walk(step)
 
 
 def _packing(w: Workload) -> Packing:

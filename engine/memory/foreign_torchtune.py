@@ -110,7 +110,7 @@ class _Run:
     def _gathered_gradient(self) -> Tensor | None:
         """Autograd adds a weight's gradients of all its uses up before it is updated in the backward pass.
 
-        With chunks, or as the embedding too, the output layer has several. In later phases the states count it.
+        With chunks, or as the embedding too, the output layer has several. Later the states count it.
         """
         shape, step = self.llama.shape, self.step
         if step.lands or not self.llama.trained or not (step.is_chunked or shape.is_tied):

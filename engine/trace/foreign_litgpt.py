@@ -1,15 +1,14 @@
-"""litgpt's models for a trace: the operations of its code of a day, written anew (see foreign_litgpt_facts)."""
+"""litgpt's models for a trace: the operations of its code of a day (see foreign_litgpt_facts)."""
 
 import torch
 from torch import Tensor, nn
 
 from ..memory import foreign_litgpt_facts as facts
 from ..memory.foreign_litgpt_facts import Step
-
 from .foreign_parts import Attention, Dropped, Linear, parameter
 
 
-class RootMeanSquareNorm(nn.Module):
+class RootMeanSquareNorm(nn.Module):  # type: ignore[misc]
     """RMSNorm, in the formats of its day."""
 
     def __init__(self, step: Step, dtype: torch.dtype) -> None:
@@ -29,7 +28,7 @@ class RootMeanSquareNorm(nn.Module):
         return (normed * self.weight.float()).to(dtype)
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(nn.Module):  # type: ignore[misc]
     """torch's, in its own format."""
 
     def __init__(self, step: Step, dtype: torch.dtype) -> None:
@@ -47,7 +46,7 @@ def _norm(step: Step, dtype: torch.dtype) -> nn.Module:
     return LayerNorm(step, dtype) if step.layout.norm == "layer" else RootMeanSquareNorm(step, dtype)
 
 
-class JointProjection(nn.Module):
+class JointProjection(nn.Module):  # type: ignore[misc]
     """Queries, keys and values in one; one adapter for those that have any."""
 
     def __init__(self, step: Step, dtype: torch.dtype) -> None:
@@ -88,7 +87,7 @@ class JointProjection(nn.Module):
         return zeros.view(*turned.shape[:-1], self.width).transpose(0, 1)
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(nn.Module):  # type: ignore[misc]
     """Attention with rotary positions; with LLaMA-Adapter also over a trained prompt."""
 
     def __init__(self, step: Step, dtype: torch.dtype, index: int) -> None:
@@ -136,7 +135,7 @@ class SelfAttention(nn.Module):
         return torch.cat((rotated, x[..., part:]), dim=-1)
 
 
-class FeedForward(nn.Module):
+class FeedForward(nn.Module):  # type: ignore[misc]
     """An MLP of two layers, or of three with a gate."""
 
     def __init__(self, step: Step, dtype: torch.dtype) -> None:
@@ -155,7 +154,7 @@ class FeedForward(nn.Module):
         return self.last(nn.functional.silu(first) * second)
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]
     """A layer; attention and MLP one after the other or beside each other."""
 
     def __init__(self, step: Step, dtype: torch.dtype, index: int) -> None:
@@ -177,7 +176,7 @@ class Block(nn.Module):
         return self.mlp(self.norm_2(x)) + x
 
 
-class Gpt(nn.Module):
+class Gpt(nn.Module):  # type: ignore[misc]
     """The whole model."""
 
     def __init__(self, step: Step, num_layers: int, dtype: torch.dtype) -> None:
@@ -222,5 +221,3 @@ def loss_of(step: Step, logits: list[Tensor], labels: Tensor) -> Tensor:
         flat_parts = [part.reshape(-1, part.shape[-1]) for part in logits]
         pieces = list(zip(flat_parts, (part.reshape(-1) for part in parts), strict=True))
     return torch.cat([entropy(part, goal, reduction="none") for part, goal in pieces]).mean()
-
-

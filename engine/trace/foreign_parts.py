@@ -1,4 +1,4 @@
-"""Layers that other trainers' models are made of, for a trace: the operations of their code, on fake weights."""
+"""Layers that other trainers' models are made of, for a trace: their operations, on fake weights."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ class PackedProduct(Function):  # type: ignore[misc]
         return torch.matmul(grad, ctx.layer.unpacked(grad)), None
 
 
-class Linear(nn.Module):
+class Linear(nn.Module):  # type: ignore[misc]
     """A linear layer: frozen, trained or packed; with an adapter or a trained bias and scale."""
 
     def __init__(self, num_in: int, num_out: int, kind: Kind, dtype: torch.dtype) -> None:

@@ -2,6 +2,9 @@
 
 import gc
 import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -11,9 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..memory.foreign_litgpt import step_of
 from ..memory.foreign_litgpt_facts import NO_LONGEST_FIRST, Step
+from ..models import spec_from_config
 from ..specs.workload import Workload
 from . import extrapolate, optimizers
 from .allocator import Allocator
+from .extrapolate import Peak
 from .foreign_litgpt import Gpt, loss_of
 from .phases import Moment
 from .tracer import StorageTracer, Trace
@@ -27,7 +32,7 @@ def serves(workload: Workload) -> bool:
     return workload.trainer == "litgpt" and workload.sharding.num_ranks == 1
 
 
-def traced(workload: Workload) -> tuple[dict[str, extrapolate.Peak], int, tuple[int, ...]]:
+def traced(workload: Workload) -> tuple[dict[str, Peak], int, tuple[int, ...]]:
     """Return the peaks at full depth, what the allocator holds beyond, and the traced depths.
 
     Raises:
@@ -45,18 +50,27 @@ def traced(workload: Workload) -> tuple[dict[str, extrapolate.Peak], int, tuple[
     return found, max(large, round(small + (large - small) * missing)), DEPTHS
 
 
-def answer(workload: Workload, report: Any) -> dict[str, Any]:
+def answer(
+    workload: Workload, config: Mapping[str, Any], report: Callable[[Mapping[str, Peak], int], dict[str, Any]]
+) -> dict[str, Any]:
     """Return what a training step takes, as plain values.
 
     Args:
-        workload: A step of litgpt.
+        workload: A step of litgpt; of its model only the type is read.
+        config: Has the widths of the model.
         report: Makes phases and totals of peaks and the allocator's rest.
+
+    Raises:
+        BadInput: The configuration has no widths.
+        Refused: litgpt has no such model, or its operations are not written down.
     """
     started = time.perf_counter()
-    found, extra, depths = traced(workload)
+    shape = spec_from_config(config, where="config.json")
+    model = replace(shape, model_type=workload.model.model_type)
+    found, extra, depths = traced(replace(workload, model=model))
     return {
         **report(found, extra),
-        "layers": workload.model.num_layers,
+        "layers": model.num_layers,
         "traced_layers": list(depths),
         "seconds": {"build": 0.0, "trace": round(time.perf_counter() - started, 3)},
         "notes": [],
@@ -73,7 +87,9 @@ def _trace(step: Step, workload: Workload, num_layers: int) -> Trace:
     gc.collect()
     gc.disable()  # frees follow from references alone, and always at the same place
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
+            # the first layer's input needs no gradient when the embedding is frozen; its hook fires still
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
             return _Run(step, workload, num_layers).trace()
     finally:
         gc.enable()
@@ -107,6 +123,7 @@ class _Run:
         with self.tracer:
             optimizer = optimizers.make(self.workload.optimizer, self.trained)
             self._micro_batch(None)
+            self._enter("optimizer")
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             held = self._micro_batch(None)
@@ -136,5 +153,3 @@ class _Run:
         loss = loss_of(self.step, logits, ids)
         loss.backward()
         return logits
-
-

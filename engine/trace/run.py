@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from ..specs.workload import Workload
-from . import build, extrapolate, layers, limits
+from . import build, extrapolate, foreign_run, layers, limits
 from .allocator import Allocator
 from .deepen import DifferentLayersError, Window, deepened
 from .extrapolate import Peak
@@ -33,6 +33,8 @@ def answer(workload: Workload, config: Mapping[str, Any], *, whole: bool = False
         BadInput: The configuration is none.
         Refused: The model cannot be built or adapted.
     """
+    if foreign_run.serves(workload):
+        return {**foreign_run.answer(workload, config, _report), "versions": _versions()}
     limits.check(workload)
     started = time.perf_counter()
     model = build.on_meta(workload, config)
