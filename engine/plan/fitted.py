@@ -48,6 +48,8 @@ def fitted_plan(job: Job, model: ModelSpec, machine: Machine, *, stack: Stack | 
     ways = list(_ways(job, devices, engines, precision))
     ranking = search(question, ways)
     best = ranking.fitting[0] if ranking.fitting else _nearest(question, ranking)
+    if best is None and job.plan.ignore_estimate:
+        best = timed(question, ranking.failing[0])
     if best is None:
         hint = advice.what_would_fit(job, machine, lambda other, box: _can_fit(other, model, box, stack))
         raise Refused(words.nothing_fits(ranking.failing[0], job), hint=hint)

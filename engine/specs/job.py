@@ -204,6 +204,8 @@ class PlanPins(Section):
     sharding). auto is all ranks."""
     state_dict: Literal["auto", "sharded", "full"] = "auto"
     """fsdp: sharded checkpoints are written by all ranks at once; full ones by the first, in one file."""
+    ignore_estimate: bool = False
+    """Plan the way that comes nearest although the memory estimate says that nothing fits."""
 
 
 class RunOptions(Section):
