@@ -81,9 +81,9 @@ def checkpointing_reason(best: Option, job: Job, others: Iterable[Option]) -> Re
 
 def memory_reason(best: Option) -> Reason:
     """Say what the fullest device will hold."""
-    return Reason(
-        about="memory", text=f"{best.verdict.word}: {best.verdict.text}", source=best.estimate.basis
-    )
+    words = {"no": "does not fit, and is planned all the same", "unknown": "not known whether it fits"}
+    word = words.get(best.verdict.word, best.verdict.word)
+    return Reason(about="memory", text=f"{word}: {best.verdict.text}", source=best.estimate.basis)
 
 
 def host_reasons(best: Option, available_bytes: int | None) -> list[Reason]:
