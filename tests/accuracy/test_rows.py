@@ -104,6 +104,20 @@ def test_what_is_no_row_is_listed_by_its_place(value: Any, tmp_path: Path) -> No
     assert found[1].not_scored
 
 
+GARBAGE: list[Any] = [
+    None, float("nan"), -1, 0, 10**30, 1.5, True, "", "x", "ZeRO-3", "FSDP2", "full", "max_context", [], [1],
+    ["all-linear"], {}, {"h": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ROW)
+def test_no_value_of_a_field_ends_the_others(field: str) -> None:
+    for value in GARBAGE:
+        found = outcome_of(**{field: value})
+        assert (found.error is None) == bool(found.not_scored)
+        assert "estimator failed" not in (found.not_scored or ""), (field, value)
+
+
 def test_units_are_what_they_say() -> None:
     for unit, size in (("GB", 10**9), ("GiB", 2**30), ("MiB", 2**20), ("bytes", 1)):
         assert Row(id="a", fields={"measured": 3, "unit": unit}).measured_bytes == 3 * size
