@@ -132,7 +132,13 @@ def _rules(w: Workload) -> Rules:
         keeps_output=w.keeps_output,
         widens_output=w.autocast is not None and w.trainer in ("trl", "transformers"),
         fills_tiles=_tokens(w) >= TILE_TOKENS,
+        is_float16=_scores_are_float16(w),
     )
+
+
+def _scores_are_float16(w: Workload) -> bool:
+    """Frozen weights that became float32 give float32 activations, and so float32 scores."""
+    return (w.autocast or ("fp32" if w.upcast_frozen else w.weights)) == "fp16"
 
 
 def _bound(w: Workload) -> tuple[Term, ...]:

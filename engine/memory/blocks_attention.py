@@ -165,7 +165,10 @@ def _masked(t: Torch, heads: Heads, spec: Attention) -> Tensor:
 
 
 def _eager(t: Torch, heads: Heads, spec: Attention) -> Tensor:
-    """eager_attention_forward: scores of every head, softmax in float32, a copy in the model's format."""
+    """eager_attention_forward: scores of every head, softmax in float32, a copy in the model's format.
+
+    CUDA's backward of softmax multiplies weights and gradient first (torch 2.13, cuda/SoftMax.cu).
+    """
     query, key, value = heads
     key, value = _repeat(t, key, spec, "keys"), _repeat(t, value, spec, "values")
     item_bytes, number, original = t.autocast or query.item_bytes, spec.num_heads, query.item_bytes
@@ -176,8 +179,12 @@ def _eager(t: Torch, heads: Heads, spec: Attention) -> Tensor:
         scores = t.times(capped, "capped scores")
         del capped
     scores = t.tape.op([scores], "masked scores", number, item_bytes, per="pair", passes=True)
-    widened = t.to(scores, FP32, "float32 scores")
-    weights = t.tape.op([widened], "attention weights", number, FP32, per="pair", keeps_output=True)
+    # float16 in and float32 out is one kernel, bfloat16 is cast first (torch 2.13, aten/native/SoftMax.cpp).
+    widened = t.tape.same(scores) if t.is_float16 else t.to(scores, FP32, "float32 scores")
+    product = [Part("weights times their gradient", "gradient", number, FP32, "pair")]
+    weights = t.tape.op(
+        [widened], "attention weights", number, FP32, per="pair", keeps_output=True, backward_scratch=product
+    )
     del widened
     weights = t.to(weights, original, "attention weights cast")
     width = number * (spec.value_dim or spec.head_dim)

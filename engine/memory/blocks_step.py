@@ -39,6 +39,7 @@ class Rules:
     widens_output: bool = False
     fills_tiles: bool = True
     num_frozen_layers: int = 0
+    is_float16: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class _Run:
 def step(program: Program, rules: Rules) -> Step:
     """Run a step."""
     tape = Tape(lands_gradients=rules.lands_gradients)
-    t = Torch(tape, rules.autocast, rules.caches_casts, rules.counts_weight_gradients)
+    t = Torch(tape, rules.autocast, rules.caches_casts, rules.counts_weight_gradients, rules.is_float16)
     run = _Run(t, program, rules)
     tape.phase, tape.section = FORWARD + " 0", "batch"
     batch = tape.tensor("token ids, labels and mask", 3, 8)

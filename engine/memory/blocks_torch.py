@@ -62,6 +62,8 @@ class Torch:
     """Casts of weights are cached. Not so where weights are gathered in the format that they are used in."""
     counts_weight_gradients: bool = True
     """The gradients of weights are counted here while they are made; otherwise by whoever shards them."""
+    is_float16: bool = False
+    """Matrix products are computed in float16, not bfloat16."""
     layer: str = ""
     """Tells the weights of one layer from those of another of the same name."""
     _cached: dict[tuple[str, str], Tensor] = field(default_factory=dict)

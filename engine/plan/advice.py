@@ -23,11 +23,9 @@ def what_would_fit(job: Job, machine: Machine, fits: Fits) -> str:
         fits: Says it of another job on another machine.
     """
     found = [words for words in _found(job, machine, fits) if words]
-    return (
-        f"it would fit with {', or '.join(found)}"
-        if found
-        else "no single change that was tried makes it fit"
-    )
+    fitting = f"it would fit with {', or '.join(found)}"
+    words = fitting if found else "no single change that was tried makes it fit"
+    return f"{words}; plan.ignore_estimate true tries it all the same"
 
 
 def _found(job: Job, machine: Machine, fits: Fits) -> Iterator[str | None]:

@@ -57,7 +57,7 @@ def fused(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **_: Any
 ) -> tuple[Tensor, None]:
     """Stand in for ``flash_attention_2``: no mask, shared keys stay shared."""
-    return FusedAttention.apply(query, key, value, None), None
+    return FusedAttention.apply(*_cast(query, key, value), None), None
 
 
 def masked(
@@ -69,6 +69,7 @@ def masked(
     query's format (transformers 5.23 integrations/sdpa_attention.py; torch convert_boolean_attn_mask).
     """
     bias = None
+    query, key, value = _cast(query, key, value)
     groups = getattr(module, "num_key_value_groups", 1)
     if groups > 1 and (attention_mask is not None or key.shape[-1] != value.shape[-1] or key.shape[-1] > 256):  # noqa: PLR2004 - use_gqa_in_sdpa
         key, value = (_repeated(part, groups) for part in (key, value))
@@ -80,6 +81,14 @@ def masked(
             else attention_mask
         )
     return FusedAttention.apply(query, key, value, bias), None
+
+
+def _cast(*parts: Tensor) -> tuple[Tensor, ...]:
+    """Cast as autocast does on a GPU, where fused attention is on its list (aten/autocast_mode.h)."""
+    if not torch.is_autocast_enabled("cpu"):
+        return parts
+    dtype = torch.get_autocast_dtype("cpu")
+    return tuple(part.to(dtype) if part.dtype == torch.float32 else part for part in parts)
 
 
 def _repeated(part: Tensor, groups: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..specs.workload import Workload
-from . import build, fsdp, heads, optimizers, stages
+from . import build, fsdp, heads, kernels, optimizers, stages
 from .bench import Bench, set_up
 from .tracer import Trace
 
@@ -30,8 +30,9 @@ def trace_steps(model: Any, workload: Workload, reference: Any = None) -> Trace:
     ranks = fsdp.mesh(workload) if is_sharded else None
     gc.collect()
     gc.disable()  # frees follow from references alone, and always at the same place
-    with FakeTensorMode(allow_non_fake_inputs=True), _as_on_a_gpu():
+    with FakeTensorMode(allow_non_fake_inputs=True), _as_on_a_gpu(), kernels.as_on_cuda():
         bench = set_up(model, workload, ranks, reference)
+        bench.tracer.summed_in_place = _shapes_used_twice(model)
         with bench.tracer, fsdp.buffers_told(bench.tracer) if is_sharded else nullcontext():
             optimizer = (
                 None if workload.optimizer_in_backward else optimizers.make(workload.optimizer, bench.trained)
@@ -41,6 +42,18 @@ def trace_steps(model: Any, workload: Workload, reference: Any = None) -> Trace:
             for is_steady in (False, True):
                 _optimizer_step(bench, optimizer, is_steady=is_steady)
     return bench.tracer.trace
+
+
+def _shapes_used_twice(model: Any) -> frozenset[torch.Size]:
+    """Return the shapes of trained weights that several modules share: tied embeddings."""
+    seen: dict[int, int] = {}
+    shapes: dict[int, torch.Size] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.requires_grad:
+                seen[id(parameter)] = seen.get(id(parameter), 0) + 1
+                shapes[id(parameter)] = parameter.shape
+    return frozenset(shapes[key] for key, times in seen.items() if times > 1)
 
 
 def _optimizer_step(bench: Bench, optimizer: Any, *, is_steady: bool) -> None:

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from torch import Tensor, UntypedStorage, nn
+from torch import Size, Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
+
+from . import kernels
 
 BLOCK_BYTES = 512
 """The CUDA allocator gives multiples of this (torch 2.13, c10/core/AllocatorConfig.h: kMinBlockSize)."""
@@ -91,6 +93,8 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
         self.trace = Trace()
         self.phase = "load"
         self.group = "activations"
+        self.summed_in_place: frozenset[Size] = frozenset()
+        """Shapes of weights that are used at several places."""
         self._live: dict[int, tuple[int, weakref.ref[UntypedStorage]]] = {}
         self._next = 0
         self._last_owner: int | None = None
@@ -137,8 +141,11 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
             self.group = before
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if kernels.is_sum_of_gradients(func.__name__, args, self.summed_in_place):
+            return args[0].add_(args[1])
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor):
+            self._hold_scratch(func.__name__, out)
             leaves: list[Any] = [out]
         elif isinstance(out, tuple | list):
             leaves = tree_leaves(out)
@@ -151,6 +158,25 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
                         self._add(storage, leaf, func.__name__, self.group)
                         self.trace.held[self._next].layer = self._owner(args, place)
         return out
+
+    def _hold_scratch(self, name: str, out: Tensor) -> None:
+        num_bytes = rounded(kernels.scratch_bytes(name, out))
+        if not num_bytes:
+            return
+        self._add_all(out, name)  # the result is there while the scratch is
+        self._next += 1
+        uid, segment = self._next, len(self.trace.segments) - 1
+        dtype = str(out.dtype).removeprefix("torch.")
+        self.trace.held[uid] = Held(f"{name} scratch", tuple(out.shape), dtype, self.group, num_bytes)
+        self.trace.events += [
+            Event(uid, num_bytes, self.phase, segment),
+            Event(uid, -num_bytes, self.phase, segment),
+        ]
+
+    def _add_all(self, tensor: Tensor, op: str) -> None:
+        for storage in storages(tensor):
+            if self._add(storage, tensor, op, self.group):
+                self.trace.held[self._next].layer = self.layer
 
     def _owner(self, arguments: tuple[Any, ...], place: int) -> int | None:
         """Whose layer a result belongs to: the segment's; in the update that of what it is made from."""

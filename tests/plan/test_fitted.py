@@ -84,6 +84,14 @@ def test_nothing_fits_is_one_line_with_what_would() -> None:
     assert "method.kind lora" not in hint, "70B in bfloat16 does not fit a 24 GB card either"
 
 
+def test_the_estimate_can_be_overruled_and_the_plan_says_so() -> None:
+    pins = {"backend": "single", "ignore_estimate": True}
+    plan = recommend(job(**FULL, plan=pins), model(), parse_machine("1x4090"))
+    assert plan.verdict
+    assert plan.verdict.word == "no"
+    assert about(plan, "memory").startswith("does not fit, and is planned all the same")
+
+
 def test_pins_that_are_in_the_way_are_named() -> None:
     with pytest.raises(Refused) as refusal:
         recommend(job(**FULL, plan={"backend": "single"}), model(), parse_machine("8xA100-80GB"))
