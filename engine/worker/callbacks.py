@@ -177,14 +177,15 @@ class Events(TrainerCallback):  # type: ignore[misc]
 
     def _answer(self, step: int) -> float | None:
         matched = None
-        is_wanted = self._around.group.rank.is_first or splits_weights(self._around.strategy)
-        if is_wanted and self._around.prompts:
+        together = splits_weights(self._around.strategy)
+        if (self._around.group.rank.is_first or together) and self._around.prompts:
             events = answer(
                 self._trainer.model,
                 self._trainer.processing_class,
                 self._around.prompts,
                 step=step,
                 max_new_tokens=self._around.max_new_tokens,
+                together=together,
             )
             matched = _tell(self._around.voice, events)
             forget_order(self._trainer)

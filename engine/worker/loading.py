@@ -1,6 +1,7 @@
 """Loads the tokenizer and the model; whatever cannot be had is said in one line."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,14 @@ def load_tokenizer(model: Mapping[str, Any], where: str) -> Any:
     return tokenizer
 
 
-def load_model(model: Mapping[str, Any], where: str) -> Any:
+def load_model(model: Mapping[str, Any], where: str, *, reads_weights: bool = True) -> Any:
     """Return the causal language model in ``where``, its weights in the planned number format.
+
+    Args:
+        model: The section ``model`` of train.yaml.
+        where: Its folder or hub id.
+        reads_weights: Whether this rank reads the weights. Otherwise there is only room for them, until the
+            engine brings this rank its part.
 
     Raises:
         BadInput: The folder or id has no weights that can be loaded.
@@ -55,13 +62,54 @@ def load_model(model: Mapping[str, Any], where: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = getattr(torch, model["dtype"])
+    arguments: dict[str, Any] = {"dtype": getattr(torch, model["dtype"]), **_hub_arguments(model)}
     try:
-        return AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **_hub_arguments(model))
+        if not reads_weights:
+            return _without_weights(where, arguments)
+        return AutoModelForCausalLM.from_pretrained(where, **arguments)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         raise _explain("model", where, error) from error
+
+
+def _without_weights(where: str, arguments: Mapping[str, Any]) -> Any:
+    """Return the model with its buffers, and with room for weights that nothing has been written to.
+
+    As transformers 5.23 finishes a model on other ranks than the first; it would read all weights before
+    (modeling_utils.py, ``_move_missing_keys_from_meta_to_device``; measured).
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    hub = {name: value for name, value in arguments.items() if name != "dtype"}
+    config = AutoConfig.from_pretrained(where, **hub)
+    with torch.device("meta"):
+        kind = type(
+            AutoModelForCausalLM.from_config(config, trust_remote_code=arguments["trust_remote_code"])
+        )
+    model = kind.from_pretrained(None, config=config, state_dict={}, dtype=arguments["dtype"])
+    _make_room(model)
+    if model.can_generate():
+        with suppress(OSError):  # it has no generation_config.json: the defaults stand
+            model.generation_config = GenerationConfig.from_pretrained(where, revision=arguments["revision"])
+    return model
+
+
+def _make_room(model: Any) -> None:
+    """Give every weight an address of its own: accelerate 1.15 tells them apart by it (``data_ptr``).
+
+    Memory that is not written to is not resident.
+    """
+    import torch
+
+    rooms: dict[int, Any] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in rooms:
+                room = torch.empty_like(parameter, device="cpu")
+                rooms[id(parameter)] = torch.nn.Parameter(room, requires_grad=parameter.requires_grad)
+            setattr(module, name, rooms[id(parameter)])
 
 
 def _hub_arguments(model: Mapping[str, Any]) -> dict[str, Any]:

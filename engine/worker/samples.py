@@ -40,16 +40,30 @@ def prompts_of(rows: Iterable[Mapping[str, Any]], limit: int) -> list[Prompt]:
 
 
 def answer(
-    model: Any, tokenizer: Any, prompts: Sequence[Prompt], *, step: int, max_new_tokens: int
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    *,
+    step: int,
+    max_new_tokens: int,
+    together: bool = False,
 ) -> Iterator[SampleEvent]:
     """Yield the model's greedy answer to each prompt.
 
     Draws no random number, and leaves the model's mode as it was.
+
+    Args:
+        model: What is trained.
+        tokenizer: Its tokenizer.
+        prompts: What it is asked.
+        step: The optimizer step that the events name.
+        max_new_tokens: Longest answer.
+        together: All ranks ask, each holding a part of the weights; none may end before the others.
     """
     with _resting(model):
         for start in range(0, len(prompts), BATCH):
             batch = prompts[start : start + BATCH]
-            completions = _generate(model, tokenizer, batch, max_new_tokens)
+            completions = _generate(model, tokenizer, batch, max_new_tokens, together=together)
             for offset, (prompt, completion) in enumerate(zip(batch, completions, strict=True)):
                 yield SampleEvent(
                     t=time.time(),
@@ -62,7 +76,9 @@ def answer(
                 )
 
 
-def _generate(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
+def _generate(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int, *, together: bool
+) -> list[str]:
     import torch
 
     texts = [
@@ -74,8 +90,9 @@ def _generate(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tok
         texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
     )
     inputs = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    greedy = _greedy(model, tokenizer, max_new_tokens)
     with torch.no_grad():  # FSDP keeps what it gathers here, and inference tensors cannot be trained with
-        output = model.generate(**inputs, generation_config=_greedy(model, tokenizer, max_new_tokens))
+        output = model.generate(**inputs, generation_config=greedy, synced_gpus=together)
     new = output[:, inputs["input_ids"].shape[1] :]
     decoded: list[str] = tokenizer.batch_decode(new, skip_special_tokens=True)
     return decoded

@@ -15,7 +15,7 @@ from ..rundir import RunFolder
 from ..specs.events import EndEvent
 from ..specs.job import Data
 from ..stages import stage
-from .engines import enter, save_whole
+from .engines import enter, reads_weights, save_whole
 from .loading import load_model, load_tokenizer, locate
 from .peaks import Peak, Peaks
 from .ranks import Group, check_world
@@ -63,7 +63,7 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, *, peaks: Peaks, resum
     for start in group.gather(peaks.begin(settings.strategy.device_kind)):
         voice.event(start)
     tokenizer = load_tokenizer(settings.model, where)
-    model = load_model(settings.model, where)
+    model = load_model(settings.model, where, reads_weights=reads_weights(settings.strategy, rank))
     around = Surroundings(
         run=run,
         strategy=settings.strategy,

@@ -34,21 +34,27 @@ WAYS = [
     replace(EIGHT, device_kind="cpu", num_processes=2, mixed_precision="no"),
 ]
 READER = """
-import json, sys
+import json, os, sys
 from accelerate.parallelism_config import ParallelismConfig
 from accelerate.utils import FullyShardedDataParallelPlugin
 
-plugin, mesh = FullyShardedDataParallelPlugin(), ParallelismConfig()
-print("FOUND" + json.dumps({
-    "version": plugin.fsdp_version,
-    "reshards": plugin.reshard_after_forward,
-    "state_dict": plugin.state_dict_type.name,
-    "offloads": type(plugin.cpu_offload).__name__,
-    "wraps": plugin.auto_wrap_policy.__name__,
-    "checkpoints": plugin.activation_checkpointing,
-    "first_rank_loads": plugin.cpu_ram_efficient_loading,
-    "mesh": [mesh.dp_replicate_size, mesh.dp_shard_size],
-}))
+found = []
+for environment in json.load(sys.stdin):
+    os.environ.update(environment)
+    plugin, mesh = FullyShardedDataParallelPlugin(), ParallelismConfig()
+    found.append({
+        "version": plugin.fsdp_version,
+        "reshards": plugin.reshard_after_forward,
+        "state_dict": plugin.state_dict_type.name,
+        "offloads": type(plugin.cpu_offload).__name__,
+        "wraps": plugin.auto_wrap_policy.__name__,
+        "checkpoints": plugin.activation_checkpointing,
+        "first_rank_loads": plugin.cpu_ram_efficient_loading,
+        "mesh": [mesh.dp_replicate_size, mesh.dp_shard_size],
+    })
+    for name in environment:
+        os.environ.pop(name, None)
+print("FOUND" + json.dumps(found))
 """
 
 
@@ -75,13 +81,15 @@ def test_accelerate_tells_the_ranks_what_we_would(way: Strategy, tmp_path: Path)
     assert fsdp.environment(way).items() <= told_by_accelerate(way, tmp_path).items()
 
 
-@pytest.mark.parametrize("way", WAYS, ids=way_name)
-def test_the_plugin_of_a_rank_is_what_was_planned(way: Strategy, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> dict[Strategy, dict[str, Any]]:
+    """What accelerate makes of every environment, in one process of their own."""
     pytest.importorskip("accelerate", reason="the training stack is not installed")
+    home = str(tmp_path_factory.mktemp("home"))
     done = subprocess.run(
         [sys.executable, "-c", READER],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-        | fsdp.environment(way),
+        input=json.dumps([fsdp.environment(way) for way in WAYS]),
+        env={"PATH": os.environ["PATH"], "HOME": home, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -89,9 +97,15 @@ def test_the_plugin_of_a_rank_is_what_was_planned(way: Strategy, tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND")]
-    read: dict[str, Any] = json.loads(line.removeprefix("FOUND"))
+    return dict(zip(WAYS, json.loads(line.removeprefix("FOUND")), strict=True))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=way_name)
+def test_the_plugin_of_a_rank_is_what_was_planned(
+    way: Strategy, plugins: dict[Strategy, dict[str, Any]]
+) -> None:
     size = way.shard_size
-    assert read == {
+    assert plugins[way] == {
         "version": 2,
         "reshards": way.reshard_after_forward,
         "state_dict": "FULL_STATE_DICT" if way.state_dict == "full" else "SHARDED_STATE_DICT",
