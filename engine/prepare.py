@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .. import __version__
-from .backends import backend
+from .backends import ALLOCATOR_NAMES, backend
 from .data import DataSummary, inspect
 from .errors import Refused
 from .job import LoadedJob, dump_job, model_spec
@@ -162,8 +162,15 @@ def _predicted(plan: Plan) -> dict[str, object] | None:
     }
 
 
+def _export(name: str, value: str) -> str:
+    """What the user has set of the allocator stays."""
+    if name in ALLOCATOR_NAMES:
+        return f'export {name}="${{{name}:-{value}}}"\n'
+    return f"export {name}={shlex.quote(value)}\n"
+
+
 def _launch_script(launch: list[str], by_hand: tuple[list[str], ...], environment: Mapping[str, str]) -> str:
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    exports = "".join(_export(name, value) for name, value in environment.items())
     lines = "".join(f"# {shlex.join(command)}\n" for command in by_hand)
     return f"""#!/bin/sh
 # Starts the ranks of this run by hand, without the supervisor: no states, no device samples, no resume.

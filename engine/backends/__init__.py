@@ -10,7 +10,7 @@ from ..specs.model import ModelSpec
 from ..specs.plan import Rule, Strategy
 from . import ddp, fsdp, single, zero
 from .launch import worker_command
-from .visibility import can_be_shown, visible_environment
+from .visibility import ALLOCATOR_NAMES, can_be_shown, grows_segments, visible_environment
 
 
 class Backend(Protocol):
@@ -58,11 +58,13 @@ def backend(name: str) -> Backend:
 
 
 __all__ = [
+    "ALLOCATOR_NAMES",
     "BACKENDS",
     "ENGINE_PINS",
     "Backend",
     "backend",
     "can_be_shown",
+    "grows_segments",
     "visible_environment",
     "worker_command",
 ]

@@ -22,6 +22,16 @@ _VARIABLES: Mapping[str, _Variable] = {
 }
 _CUDA_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 """CUDA counts the fastest card first unless told so, and drivers report in bus order."""
+ALLOCATOR = "PYTORCH_ALLOC_CONF"
+ALLOCATOR_NAMES = (ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+"""Names that torch 2.13 reads the allocator's settings from. What the user sets wins over ours."""
+_GROWING = {ALLOCATOR: "expandable_segments:True"}
+"""Without it batches of many lengths leave gaps as large again as what they need (torch's CUDA notes)."""
+
+
+def grows_segments(devices: tuple[Device, ...]) -> bool:
+    """Whether the allocator is told to grow its segments on these devices: on NVIDIA's."""
+    return bool(devices) and devices[0].vendor == "nvidia"
 
 
 def can_be_shown(chosen: tuple[Device, ...], among: tuple[Device, ...]) -> bool:
@@ -34,7 +44,7 @@ def can_be_shown(chosen: tuple[Device, ...], among: tuple[Device, ...]) -> bool:
 
 
 def visible_environment(chosen: tuple[Device, ...], among: tuple[Device, ...]) -> dict[str, str]:
-    """Return the variables that make a process see just the chosen devices.
+    """Return the variables that make a process see just the chosen devices, and use their memory well.
 
     Args:
         chosen: The devices to train on, of one vendor, in order of their index.
@@ -44,7 +54,7 @@ def visible_environment(chosen: tuple[Device, ...], among: tuple[Device, ...]) -
         No choice of devices when all are chosen, or when they cannot be shown alone.
     """
     vendor = chosen[0].vendor or "" if chosen else ""
-    order = dict(_CUDA_ORDER) if vendor == "nvidia" else {}
+    order = _CUDA_ORDER | _GROWING if vendor == "nvidia" else {}
     if len(chosen) == len(among) or not can_be_shown(chosen, among):
         return order
     variable = _VARIABLES[vendor]

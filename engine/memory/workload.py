@@ -73,6 +73,8 @@ class Recipe:
     sharding: Sharding = field(default_factory=Sharding)
     device_kind: str = "cuda"
     device_name: str | None = None
+    expandable_segments: bool = False
+    """The allocator grows its segments: ftwiz tells it to on NVIDIA's devices."""
 
 
 def workload_of(
@@ -82,6 +84,7 @@ def workload_of(
     *,
     stack: Stack | None = None,
     device_name: str | None = None,
+    expandable_segments: bool = False,
 ) -> Workload:
     """Return one optimizer step of a rank of a job.
 
@@ -91,6 +94,7 @@ def workload_of(
         strategy: How the machine does it.
         stack: Versions of the libraries; ``None``: those that ftwiz is tested with.
         device_name: Name of the accelerator, when there is one.
+        expandable_segments: Its allocator is told to grow its segments.
     """
     recipe = Recipe(
         sequence_tokens=job.train.max_length,
@@ -99,6 +103,7 @@ def workload_of(
         stage=job.stage,
         method=job.method.kind,
         adapter=_adapter(job),
+        quantization=packing_of(strategy),
         precision=strategy.mixed_precision,
         optimizer=job.train.optim,
         clips_gradients=job.train.max_grad_norm > 0,
@@ -107,6 +112,7 @@ def workload_of(
         sharding=sharding_of(strategy),
         device_kind=strategy.device_kind,
         device_name=device_name,
+        expandable_segments=expandable_segments,
     )
     return recipe_workload(recipe, model, stack=stack)
 
@@ -142,14 +148,25 @@ def recipe_workload(recipe: Recipe, model: ModelSpec, *, stack: Stack | None = N
         stack=stack,
         device_kind=recipe.device_kind,
         device_name=recipe.device_name,
+        expandable_segments=recipe.expandable_segments,
     )
+
+
+def packing_of(strategy: Strategy) -> Quantization | None:
+    """Return how the worker packs frozen weights (engine/stages/trainfile.py, ``packing``)."""
+    if strategy.quantization == "none":
+        return None
+    if strategy.quantization == "int8":
+        return Quantization(kind="int8", bits=8, storage="int8")
+    return Quantization(kind="nf4")
 
 
 def number_formats(recipe: Recipe) -> tuple[DType, DType, DType | None]:
     """Return the formats of loaded weights, of what is trained, and of matrix products where it differs.
 
     Sources: engine/stages/trainfile.py (weights_dtype); peft 0.21.2, cast_adapter_dtype (adapters are
-    float32); trl 1.16, sft_trainer.py l. 908 (bfloat16 on bitsandbytes); accelerate 1.15, accelerator.py
+    float32); trl 1.16, sft_trainer.py l. 908 (bfloat16 on bitsandbytes; with fp16 ftwiz makes them float32
+    again, engine/stages/adapters.py); accelerate 1.15, accelerator.py
     l. 564 to 606 (autocast with every engine but DeepSpeed, which turns the whole module to its format).
     """
     compute = COMPUTE[recipe.precision]
@@ -158,7 +175,11 @@ def number_formats(recipe: Recipe) -> tuple[DType, DType, DType | None]:
     if recipe.method != "lora":
         return "fp32", "fp32", None if compute == "fp32" else compute
     is_kbit = recipe.quantization is not None and recipe.quantization.kind in KBIT
-    return compute, "bf16" if is_kbit else "fp32", None if compute == "fp32" else compute
+    return (
+        compute,
+        "bf16" if is_kbit and compute != "fp16" else "fp32",
+        None if compute == "fp32" else compute,
+    )
 
 
 def usual_attention(recipe: Recipe, model: ModelSpec) -> AttentionKind:
@@ -191,6 +212,9 @@ def sharding_of(strategy: Strategy) -> Sharding:
         master=master_format(strategy.mixed_precision) if strategy.backend == "zero" else None,
         offload_optimizer=strategy.offload_parameters if is_fsdp else strategy.offload_optimizer,
         offload_parameters=strategy.offload_parameters,
+        # Nobody sends packed weights to other ranks: accelerate 1.15, utils/fsdp_utils.py, fsdp2_prepare_model
+        # (model_has_params4bit); transformers 5.23, modeling_utils.py, get_init_context.
+        loads_on_rank_0=strategy.quantization == "none",
     )
 
 

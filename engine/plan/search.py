@@ -6,6 +6,7 @@ Of every way the largest micro batch that fits is taken, found by bisection beca
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ..backends import grows_segments
 from ..memory import estimate
 from ..memory.verdict import place_verdict, shared_verdict, usable_bytes, verdict, worst
 from ..memory.workload import workload_of
@@ -19,6 +20,7 @@ from ..specs.workload import Stack, Workload
 from ..speed import predict
 from .choices import divisors
 
+GIB = 1 << 30
 NEAR = 0.05
 """Speeds that differ by less are equal: predictions are not better than that, and the simpler way wins."""
 _SIMPLE = {"single": 0, "ddp": 1, "zero": 2, "fsdp": 3}
@@ -95,7 +97,15 @@ def workload(question: Question, strategy: Strategy) -> Workload:
     """Return what a rank computes."""
     devices = question.devices_for(strategy.num_processes)
     name = devices[0].name if devices else None
-    return workload_of(question.job, question.model, strategy, stack=question.stack, device_name=name)
+    grows = grows_segments(devices)
+    return workload_of(
+        question.job,
+        question.model,
+        strategy,
+        stack=question.stack,
+        device_name=name,
+        expandable_segments=grows,
+    )
 
 
 def _judge(question: Question, strategy: Strategy, found: Estimate) -> Verdict:
@@ -155,4 +165,6 @@ def _simplest_first(options: Sequence[Option]) -> list[Option]:
 def _moving_parts(option: Option) -> tuple[int, ...]:
     strategy = option.strategy
     offloads = (strategy.offload_optimizer != "none") + (strategy.offload_parameters != "none")
-    return (offloads, _SIMPLE[strategy.backend], strategy.zero_stage, not strategy.reshard_after_forward)
+    is_packed = strategy.quantization != "none"
+    engine = _SIMPLE[strategy.backend]
+    return (is_packed, offloads, engine, strategy.zero_stage, not strategy.reshard_after_forward)

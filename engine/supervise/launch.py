@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..backends import ALLOCATOR_NAMES
 from ..errors import BadInput
 from ..rundir import RunFolder
 from ..specs.run import RunRecord
@@ -77,6 +78,13 @@ def _planned_environment(run: RunFolder, body: Mapping[str, Any]) -> dict[str, s
 def marker_of(record: RunRecord) -> str:
     """Return the mark that every process of a run carries: one for all its attempts, no other run's."""
     return f"{record.id}@{record.created_at!r}"
+
+
+def joined(inherited: Mapping[str, str], planned: Mapping[str, str]) -> dict[str, str]:
+    """Add the planned variables; settings of the allocator only where the user has none of any name."""
+    if any(name in inherited for name in ALLOCATOR_NAMES):
+        planned = {name: value for name, value in planned.items() if name not in ALLOCATOR_NAMES}
+    return {**inherited, **planned}
 
 
 def environment(

@@ -24,7 +24,7 @@ from ..telemetry import EventLog
 from . import policy, process
 from .diagnose import UNKNOWN, diagnose
 from .evidence import LogMarks, gather, newest_checkpoint, oom_kills
-from .launch import Launch, environment, marker_of, spawn
+from .launch import Launch, environment, joined, marker_of, spawn
 from .measured import remember
 from .sampler import Sampler
 from .watch import Watch
@@ -129,7 +129,7 @@ class Supervisor:
         """Start the ranks and write the record that tells ``start`` that we are here."""
         resume = ["--resume-from", self._resume_from] if self._resume_from else []
         environ = environment(
-            {**os.environ, **self._launch.environment},
+            joined(os.environ, self._launch.environment),
             marker=self._marker,
             num_processes=self._launch.num_processes,
             num_cpus=num_cpus,

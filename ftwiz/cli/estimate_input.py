@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
+from ..engine.backends import grows_segments
 from ..engine.errors import BadInput
 from ..engine.memory.optimizers import RULES
 from ..engine.memory.workload import (
@@ -233,6 +234,7 @@ def recipe_of(options: Options, target: Target, model: ModelSpec) -> Recipe:
         ),
         device_kind=target.kind,
         device_name=None if target.kind == CPU else target.name,
+        expandable_segments=target.fullest is not None and grows_segments((target.fullest,)),
         **values,
     )
 

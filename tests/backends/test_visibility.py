@@ -5,6 +5,9 @@ import pytest
 from ftwiz.engine.backends import visible_environment
 from ftwiz.engine.specs.machine import Device
 
+ALWAYS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+"""What ranks on NVIDIA's devices are told."""
+
 
 def box(vendor: str, kind: str = "cuda") -> tuple[Device, ...]:
     return tuple(
@@ -15,7 +18,7 @@ def box(vendor: str, kind: str = "cuda") -> tuple[Device, ...]:
 
 def test_all_devices_need_no_choice_but_one_order() -> None:
     cards = box("nvidia")
-    assert visible_environment(cards, cards) == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert visible_environment(cards, cards) == ALWAYS
     assert visible_environment(box("amd"), box("amd")) == {}
     assert visible_environment((), ()) == {}
 
@@ -23,7 +26,7 @@ def test_all_devices_need_no_choice_but_one_order() -> None:
 @pytest.mark.parametrize(
     ("vendor", "kind", "expected"),
     [
-        ("nvidia", "cuda", {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-11,GPU-33"}),
+        ("nvidia", "cuda", {**ALWAYS, "CUDA_VISIBLE_DEVICES": "GPU-11,GPU-33"}),
         ("amd", "cuda", {"HIP_VISIBLE_DEVICES": "GPU-11,GPU-33"}),
         ("huawei", "npu", {"ASCEND_RT_VISIBLE_DEVICES": "3,5"}),
         ("intel", "xpu", {}),
@@ -46,4 +49,4 @@ def test_slices_that_share_a_name_are_not_chosen_by_it() -> None:
 
 def test_a_card_without_a_name_is_not_guessed() -> None:
     nameless = Device(kind="cuda", vendor="nvidia", index=0, name="card")
-    assert visible_environment((nameless,), (nameless, *box("nvidia"))) == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert visible_environment((nameless,), (nameless, *box("nvidia"))) == ALWAYS

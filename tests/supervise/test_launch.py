@@ -10,7 +10,7 @@ import pytest
 
 from ftwiz.engine.errors import BadInput
 from ftwiz.engine.rundir import create
-from ftwiz.engine.supervise.launch import environment, read_launch
+from ftwiz.engine.supervise.launch import environment, joined, read_launch
 
 WANTED = {"marker": "run@1", "num_processes": 2, "num_cpus": 9, "grace_seconds": 300.0}
 
@@ -83,3 +83,10 @@ def test_the_planned_devices_are_shown_on_the_planned_host_only(
     }
     run = create(tmp_path, "run", files={"plan.json": json.dumps(plan)})
     assert read_launch(run).environment == expected
+
+
+def test_what_the_user_says_to_the_allocator_wins_over_the_plan() -> None:
+    planned = {"PYTORCH_ALLOC_CONF": "expandable_segments:True", "CUDA_VISIBLE_DEVICES": "1"}
+    assert joined({"HOME": "/h"}, planned) == {"HOME": "/h", **planned}
+    user = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}
+    assert joined(user, planned) == {**user, "CUDA_VISIBLE_DEVICES": "1"}
