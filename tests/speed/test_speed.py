@@ -156,6 +156,6 @@ def test_more_tokens_take_longer_and_parts_add_up(length: int, batch: int, ranks
     longer = predict(replace(workload, sequence_tokens=2 * length), machine)
     assert speed
     assert longer
-    assert longer.step_seconds >= speed.step_seconds > 0
+    assert longer.step_seconds >= speed.step_seconds * (1 - 1e-9) > 0
     assert all(0 <= part.hidden_seconds <= part.seconds for part in speed.parts)
     assert speed.tokens_per_second * speed.step_seconds == pytest.approx(speed.tokens_per_step)
