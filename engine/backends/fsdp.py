@@ -12,7 +12,7 @@ from ..specs.machine import CPU
 from ..specs.model import ModelSpec
 from ..specs.plan import Offload, Rule, Strategy
 from .launch import ACCELERATE_FILE, accelerate_command, accelerate_file, torchrun_command
-from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_DEVICES, offloads_to
+from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
 
 NAME = "fsdp"
 VERSION = 2
@@ -23,6 +23,7 @@ RULES = (
     NOT_APPLE,
     WHOLE_DEVICES,
     OWN_MEMORY,
+    WHOLE_8_BIT,
     Rule(
         broken=lambda job, _devices: offloads_to(job.plan, "nvme"),
         text="fsdp offloads to host memory only; a disk takes plan.backend zero",
@@ -90,8 +91,9 @@ def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, st
             "fsdp_offload_params": strategy.offload_parameters == "cpu",
             "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
             "fsdp_state_dict_type": _state_dict_type(strategy),
-            # Rank 0 reads the weights and sends the others their parts: one copy in host memory.
-            "fsdp_cpu_ram_efficient_loading": True,
+            # Rank 0 reads the weights and sends the others their parts: one copy in host memory. Packed ones
+            # cannot be sent (1.15, fsdp2_prepare_model), so every rank packs all for itself.
+            "fsdp_cpu_ram_efficient_loading": strategy.quantization == "none",
             # The trainer does it (train.yaml). accelerate's own would forget the random state, and with
             # dropout compute another layer in the backward pass (1.15: preserve_rng_state=False).
             "fsdp_activation_checkpointing": False,
@@ -134,7 +136,7 @@ def environment(strategy: Strategy) -> dict[str, str]:
         "FSDP_OFFLOAD_PARAMS": str(strategy.offload_parameters == "cpu").lower(),
         "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
         "FSDP_STATE_DICT_TYPE": _state_dict_type(strategy),
-        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": str(strategy.quantization == "none").lower(),
         "FSDP_ACTIVATION_CHECKPOINTING": "false",
     }
     if strategy.shard_size is not None:

@@ -31,3 +31,41 @@ NOT_APPLE = Rule(
     text="it does not train on Apple's GPU",
     source="accelerate 1.15, state.py: no distributed type for mps",
 )
+
+
+def _packs(job: Job) -> bool:
+    return job.plan.quantization in {"nf4", "int8"}
+
+
+PACKED_KINDS = frozenset({"cuda", "xpu", "hpu", "cpu"})
+"""Devices for which bitsandbytes 0.50.2 has kernels, and transformers 5.23 puts packed weights on them."""
+PACKING_RULES = (
+    Rule(
+        broken=lambda job, _devices: _packs(job) and job.method.kind == "full",
+        text="packed weights cannot be trained; method.kind lora trains matrices beside them",
+        source="bitsandbytes 0.50.2, nn/modules.py: 4-bit weights have no gradient",
+    ),
+    Rule(
+        broken=lambda job, devices: _packs(job) and any(device.kind == "npu" for device in devices),
+        text="bitsandbytes has no kernels for Ascend; plan.quantization none trains there",
+        source="bitsandbytes 0.50.2, backends/: cpu, cuda, hpu, mps, xpu",
+    ),
+    Rule(
+        broken=lambda job, devices: _packs(job) and any(device.kind == "mps" for device in devices),
+        text="packed weights would stay on the CPU there; plan.quantization none trains on Apple's GPU",
+        source="transformers 5.23, quantizer_bnb_4bit.py, update_device_map: no mps",
+    ),
+    Rule(
+        broken=lambda job, devices: (
+            _packs(job) and any(device.kind not in PACKED_KINDS for device in devices)
+        ),
+        text="bitsandbytes has no kernels for these devices; plan.quantization none trains there",
+        source="bitsandbytes 0.50.2, backends/: cpu, cuda, hpu, mps, xpu",
+    ),
+)
+"""When ``plan.quantization`` cannot be what it asks for, whatever the engine."""
+WHOLE_8_BIT = Rule(
+    broken=lambda job, _devices: job.plan.quantization == "int8",
+    text="8-bit weights cannot be split over ranks; plan.quantization nf4 can",
+    source="peft 0.21, docs: fsdp.md and deepspeed.md; int8 is no float type that FSDP can cut",
+)

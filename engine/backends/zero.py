@@ -19,7 +19,7 @@ from .launch import (
     accelerate_file,
     torchrun_command,
 )
-from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_DEVICES, offloads_to
+from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
 
 NAME = "zero"
 DEEPSPEED_FILE = "deepspeed.json"
@@ -78,6 +78,11 @@ _CPU_IN_FLOAT32 = Rule(
     text="on the CPU zero computes in float32 only",
     source="transformers 5.23, training_args.py: 16 bits need use_cpu, which hides DeepSpeed from accelerate",
 )
+_8_BIT_IS_WHOLE = Rule(
+    broken=lambda job, devices: WHOLE_8_BIT.broken(job, devices) and job.plan.zero_stage == 3,  # noqa: PLR2004 - a stage
+    text=WHOLE_8_BIT.text,
+    source=WHOLE_8_BIT.source,
+)
 RULES = (
     NOT_APPLE,
     WHOLE_DEVICES,
@@ -89,6 +94,7 @@ RULES = (
     _PATH_NEEDS_NVME,
     _FLAT_PARTS,
     _CPU_IN_FLOAT32,
+    _8_BIT_IS_WHOLE,
 )
 
 
@@ -106,7 +112,7 @@ def strategies(base: Strategy, pins: PlanPins) -> tuple[Strategy, ...]:
             nvme_path=pins.nvme_path,
         )
         for weights, optimizer, stage in product(parameters, optimizers, stages)
-        if _is_possible(stage, optimizer, weights)
+        if _is_possible(stage, optimizer, weights) and not (stage == 3 and base.quantization == "int8")  # noqa: PLR2004
     ]
     return tuple(offered)
 

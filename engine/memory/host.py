@@ -8,6 +8,7 @@ from ..specs.estimate import Group, PhaseName, Term
 from ..specs.workload import Workload
 from .cuts import FSDP, flat_elements, places
 from .lines import Product, term
+from .quantized import exact_bytes
 from .state_key import ZERO3, ZERO12, Key, key_of, rank_count
 from .states import rank_states
 from .tensors import elements, inventory, largest
@@ -85,12 +86,16 @@ def _host_states(key: Key, ranks: int, on_cpu: bool, kind: str) -> tuple[Term, .
 def _reading(key: Key, ranks: int, *, stays: bool) -> tuple[Term, ...]:
     """Weights pass through host memory: whole on the reading ranks, one tensor at a time on the others.
 
-    A model that is packed on arrival goes to the device tensor by tensor.
+    A model that is packed on arrival goes to the device tensor by tensor; every rank of FSDP packs all of it
+    here, so that no device has to hold the whole (engine/worker/loading.py).
     """
     parts = inventory(key.held.model)
     one = largest(parts) * key.weight_bytes
     if key.held.packed:
         product = [Product(ranks, one)]
+        if key.sharding.backend == "fsdp" and key.quantization is not None:
+            whole = exact_bytes(key.held.packed, key.quantization)
+            product += [Product(ranks, whole), Product(ranks * elements(key.held.plain), key.weight_bytes)]
         return term("weights on their way", "weights", product, ("load",), source=LOADING, place="host")
     number = elements(parts)
     file = min(FILE_BYTES, number * key.weight_bytes)

@@ -241,16 +241,35 @@ def _reference(key: Key, at: Place) -> tuple[Term, ...]:
 
 
 def _loading(key: Key, at: Place) -> tuple[Term, ...]:
-    """What is on the device only while weights arrive."""
+    """What is on the device only while weights arrive.
+
+    Packed weights that FSDP will cut are packed in host memory (engine/worker/loading.py).
+    """
+    is_fsdp = key.sharding.backend in FSDP and key.cuts.weights > 1
     lines: tuple[Term, ...] = ()
-    if key.held.packed:
+    if key.held.packed and not (is_fsdp and key.sharding.backend == "fsdp"):
         product = Product(largest(key.held.packed), key.weight_bytes)
         source = "transformers 5.23.0, core_model_loading.py: a weight arrives whole and is packed there"
         lines = term("weight being packed", "weights", [product], ("load",), source=source)
-    if at == "device" and key.sharding.backend in FSDP and key.cuts.weights > 1:
+    if key.held.packed and key.zero == 3:  # noqa: PLR2004 - ZeRO-3
+        lines = (*lines, *_before_it_is_split(key))
+    if at == "device" and is_fsdp:
         product = Product(
             largest((*key.held.plain, *key.held.trained)), max(key.trained_bytes, key.weight_bytes)
         )
         source = "accelerate 1.15.0, utils/fsdp_utils.py, fsdp2_load_full_state_dict: tensor by tensor"
         lines = (*lines, *term("weight being spread", "weights", [product], ("load",), source=source))
     return lines
+
+
+def _before_it_is_split(key: Key) -> tuple[Term, ...]:
+    """The rest of a packed model: only what is not packed is split while it is read."""
+    how = key.quantization
+    assert how is not None
+    ranks, shards = key.sharding.tensor_parallel, key.cuts.packed
+    packed, plain = split(key.held.packed, ranks), _frozen(key)
+    weights, _ = packed_bytes(packed, how)
+    whole = weights + sum(part.count * rounded(part.size * key.weight_bytes) for part in plain)
+    source = "transformers 5.23.0, modeling_utils.py, get_init_context: no zero.Init when quantized"
+    left = Product(whole * (shards - 1), 1, shards)
+    return term("packed model before it is split", "weights", [left], ("load",), source=source)

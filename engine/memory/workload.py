@@ -166,8 +166,8 @@ def number_formats(recipe: Recipe) -> tuple[DType, DType, DType | None]:
 
     Sources: engine/stages/trainfile.py (weights_dtype); peft 0.21.2, cast_adapter_dtype (adapters are
     float32); trl 1.16, sft_trainer.py l. 908 (bfloat16 on bitsandbytes; with fp16 ftwiz makes them float32
-    again, engine/stages/adapters.py); accelerate 1.15, accelerator.py
-    l. 564 to 606 (autocast with every engine but DeepSpeed, which turns the whole module to its format).
+    again, engine/worker/packed.py); accelerate 1.15, accelerator.py l. 564 to 606 (autocast with every engine
+    but DeepSpeed, which turns the whole module to its format).
     """
     compute = COMPUTE[recipe.precision]
     if recipe.sharding.backend == "zero":
@@ -212,8 +212,8 @@ def sharding_of(strategy: Strategy) -> Sharding:
         master=master_format(strategy.mixed_precision) if strategy.backend == "zero" else None,
         offload_optimizer=strategy.offload_parameters if is_fsdp else strategy.offload_optimizer,
         offload_parameters=strategy.offload_parameters,
-        # Nobody sends packed weights to other ranks: accelerate 1.15, utils/fsdp_utils.py, fsdp2_prepare_model
-        # (model_has_params4bit); transformers 5.23, modeling_utils.py, get_init_context.
+        # Nobody sends packed weights to other ranks: accelerate 1.15, utils/fsdp_utils.py,
+        # model_has_params4bit; transformers 5.23, modeling_utils.py, get_init_context.
         loads_on_rank_0=strategy.quantization == "none",
     )
 

@@ -43,7 +43,7 @@ def _unpinned(job: Job, machine: Machine, fits: Fits) -> str | None:
     """Look whether what the user pinned is in the way."""
     pinned = [
         name
-        for name in ("backend", "micro_batch_size", "gradient_checkpointing", "num_processes")
+        for name in ("backend", "micro_batch_size", "gradient_checkpointing", "num_processes", "quantization")
         if getattr(job.plan, name) != "auto"
     ]
     if not pinned:

@@ -17,6 +17,7 @@ from .choices import (
     sharding_text,
     usable_devices,
 )
+from .packing import choose_packings, pinned_reason
 
 AUTOMATIC: frozenset[Backend] = frozenset({"single", "ddp"})
 """Engines that are chosen unasked. What the others save is memory, which is not known here."""
@@ -41,6 +42,7 @@ def careful_plan(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
     name, backend_reason, rejected = _choose_backend(job, devices)
     num_processes, processes_reason = choose_num_processes(job, name, devices)
     chosen, device_reasons = choose_devices(devices, num_processes, of_kind(machine, kind))
+    packings, _ = choose_packings(job, devices)
     micro_batch, micro_reason = _choose_micro_batch(job, num_processes)
     checkpointing, checkpointing_reason = _choose_checkpointing(job.plan, kind)
     precision, precision_reason = choose_precision(job.plan, kind, chosen)
@@ -52,10 +54,11 @@ def careful_plan(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
         gradient_accumulation_steps=job.train.global_batch_size // num_processes // micro_batch,
         gradient_checkpointing=checkpointing,
         mixed_precision=precision,
+        quantization=packings[0],
     )
     strategy, sharding_reasons = _choose_sharding(base, job.plan)
     reasons = [backend_reason, processes_reason, *sharding_reasons, *device_reasons, micro_reason]
-    reasons += [checkpointing_reason, precision_reason, *length_reasons(job, model)]
+    reasons += [checkpointing_reason, precision_reason, *pinned_reason(strategy), *length_reasons(job, model)]
     return Plan(
         strategy=strategy,
         device_indices=tuple(device.index for device in chosen),

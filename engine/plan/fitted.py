@@ -1,6 +1,7 @@
 """The plan for a model whose shape is known: all ways are estimated and timed, and the best is taken."""
 
 from collections.abc import Iterator
+from itertools import product
 
 from ..backends import BACKENDS, Backend, backend, visible_environment
 from ..errors import BadInput, Refused
@@ -20,6 +21,7 @@ from .choices import (
     of_kind,
     usable_devices,
 )
+from .packing import against_packing, choose_packings, is_worth_a_look, packing_reasons
 from .search import Option, Question, Ranking, search, timed
 
 ON_CPU = frozenset({"single", "ddp"})
@@ -43,6 +45,7 @@ def fitted_plan(job: Job, model: ModelSpec, machine: Machine, *, stack: Stack | 
     devices = usable_devices(job.plan, machine)
     _check_micro_batch(job)
     question = _question(job, model, machine, stack=stack)
+    unpacked = choose_packings(job, devices)[1]
     engines, broken = _engines(job, devices)
     precision, precision_reason = choose_precision(job.plan, _kind(devices), devices)
     ways = list(_ways(job, devices, engines, precision))
@@ -53,7 +56,7 @@ def fitted_plan(job: Job, model: ModelSpec, machine: Machine, *, stack: Stack | 
     if best is None:
         hint = advice.what_would_fit(job, machine, lambda other, box: _can_fit(other, model, box, stack))
         raise Refused(words.nothing_fits(ranking.failing[0], job), hint=hint)
-    rejected = (*_needless(engines, ways, devices), *broken)
+    rejected = (*_needless(engines, ways, devices), *broken, *unpacked)
     return _plan(question, best, ranking, rejected=rejected, precision=precision_reason)
 
 
@@ -127,9 +130,10 @@ def _needless(
 def _ways(
     job: Job, devices: tuple[Device, ...], engines: list[Backend], precision: Precision
 ) -> Iterator[Strategy]:
-    """Yield every engine's strategies, with and without checkpointing."""
+    """Yield every engine's strategies, with and without checkpointing and packed weights."""
     pins = job.plan
     pinned = pins.gradient_checkpointing
+    packings = choose_packings(job, devices)[0]
     for engine in engines:
         ranks = choose_num_processes(job, engine.NAME, devices)[0]  # type: ignore[arg-type]
         if (
@@ -138,7 +142,8 @@ def _ways(
             and (ranks == 1 or (not devices and _is_free(job)))
         ):
             continue
-        for checkpointing in (False, True) if pinned == "auto" else (pinned,):
+        checkpointings = (False, True) if pinned == "auto" else (pinned,)
+        for checkpointing, packing in product(checkpointings, packings):
             base = Strategy(
                 backend=engine.NAME,  # type: ignore[arg-type]
                 device_kind=_kind(devices),
@@ -147,15 +152,18 @@ def _ways(
                 gradient_accumulation_steps=job.train.global_batch_size // ranks,
                 gradient_checkpointing=checkpointing,
                 mixed_precision=precision,
+                quantization=packing,
             )
             for way in backend(engine.NAME).strategies(base, pins):
-                if (
-                    pins.backend != "auto"
-                    or way.num_processes > 1
-                    or _offloads(way)
-                    or engine.NAME == "single"
-                ):
+                if _is_looked_at(way, job):
                     yield way
+
+
+def _is_looked_at(way: Strategy, job: Job) -> bool:
+    """Whether a way could be better than a simpler one, or is pinned."""
+    does_something = way.num_processes > 1 or _offloads(way) or way.backend == "single"
+    is_asked_for = job.plan.quantization != "auto" or is_worth_a_look(way)
+    return (job.plan.backend != "auto" or does_something) and is_asked_for
 
 
 def _is_free(job: Job) -> bool:
@@ -196,6 +204,7 @@ def _plan(
         words.micro_batch_reason(best, job, ranking),
         words.checkpointing_reason(best, job, others),
         precision,
+        *packing_reasons(question, best, ranking),
         words.memory_reason(best),
         *words.host_reasons(best, machine.host.available_bytes),
         *words.speed_reasons(best),
@@ -206,7 +215,11 @@ def _plan(
         device_indices=tuple(device.index for device in chosen),
         environment=visible_environment(chosen, among),
         reasons=tuple(reasons),
-        rejected=(*words.rejections(best, others), *rejected),
+        rejected=(
+            *words.rejections(best, others),
+            *against_packing(job, devices, best, ranking),
+            *rejected,
+        ),
         estimate=best.estimate,
         verdict=best.verdict,
         speed=best.speed,

@@ -74,12 +74,23 @@ def search(question: Question, ways: Iterable[Strategy]) -> Ranking:
 
     Args:
         question: The job, its model and the devices.
-        ways: Ranks, engine, sharding and checkpointing are decided in them; the micro batch is not.
+        ways: Ranks, engine, sharding, packing and checkpointing are decided in them; the micro batch is not.
+            Packed weights are only looked at where memory is in the way of something.
     """
-    options = [_largest(question, way) for way in ways]
+    given = list(ways)
+    options = [_largest(question, way) for way in given if way.quantization == "none"]
+    if not any(has_nothing_to_gain(option) for option in options):
+        options += [_largest(question, way) for way in given if way.quantization != "none"]
     fitting = sorted((option for option in options if option.fits), key=lambda one: -one.pace)
     failing = sorted((option for option in options if not option.fits), key=_missing)
     return Ranking(fitting=tuple(_simplest_first(fitting)), failing=tuple(failing))
+
+
+def has_nothing_to_gain(option: Option) -> bool:
+    """Whether less memory would not make a way faster: nothing is recomputed, split or moved to fit."""
+    strategy = option.strategy
+    is_easy = not strategy.gradient_checkpointing and not strategy.splits_weights
+    return option.fits and is_easy and strategy.offload_optimizer == "none"
 
 
 def look(question: Question, strategy: Strategy) -> Option:

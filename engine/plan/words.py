@@ -6,9 +6,7 @@ from dataclasses import replace
 from ..specs.job import Job
 from ..specs.plan import Reason, Rejected, Strategy
 from .choices import sharding_text
-from .search import NEAR, Option, Ranking
-
-GIB = 1 << 30
+from .search import GIB, NEAR, Option, Ranking
 
 
 def label(strategy: Strategy) -> str:
@@ -17,6 +15,8 @@ def label(strategy: Strategy) -> str:
     text = f"{name}{strategy.zero_stage}" if name == "zero" else str(name)
     if name == "fsdp" and not strategy.reshard_after_forward:
         text += ", layers kept gathered"
+    if strategy.quantization != "none":
+        text += f", {strategy.quantization}"
     if strategy.offload_parameters != "none" and strategy.offload_optimizer == "none":
         return f"{text}, weights on {strategy.offload_parameters}"
     if strategy.offload_parameters != "none":
@@ -116,6 +116,8 @@ def speed_reasons(best: Option) -> list[Reason]:
 def rejections(best: Option, others: Iterable[Option]) -> list[Rejected]:
     """Say of every other engine and sharding, at its best, what speaks against it; alike ones together."""
     kept: dict[str, Option] = {}
+    if best.strategy.quantization == "none":  # packing is told of in one line (packing.py)
+        others = [other for other in others if other.strategy.quantization == "none"]
     for other in others:
         name = label(other.strategy)
         if name != label(best.strategy) and (name not in kept or _is_better(other, kept[name])):

@@ -204,6 +204,10 @@ class PlanPins(Section):
     sharding). auto is all ranks."""
     state_dict: Literal["auto", "sharded", "full"] = "auto"
     """fsdp: sharded checkpoints are written by all ranks at once; full ones by the first, in one file."""
+    quantization: Literal["auto", "none", "nf4", "int8"] = "auto"
+    """lora: pack the weights that are only read: nf4 into 4 bits (QLoRA), int8 into 8, by bitsandbytes. Less
+    memory, less exact, slower per token. auto packs (nf4) only where nothing else fits or it is clearly
+    faster."""
     ignore_estimate: bool = False
     """Plan the way that comes nearest although the memory estimate says that nothing fits."""
 

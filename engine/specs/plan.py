@@ -14,6 +14,7 @@ Precision = Literal["no", "fp16", "bf16"]
 ZeroStage = Literal[0, 1, 2, 3]
 Offload = Literal["none", "cpu", "nvme"]
 StateDict = Literal["sharded", "full"]
+Packing = Literal["none", "nf4", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,8 @@ class Strategy:
     """fsdp: gathered layers are dropped after the forward pass, and gathered again for the backward pass."""
     state_dict: StateDict = "sharded"
     """fsdp: whether a checkpoint holds a file per rank or one that rank 0 writes."""
+    quantization: Packing = "none"
+    """How bitsandbytes packs the frozen weights of linear layers: 4 bits (QLoRA), 8 bits, not at all."""
 
     @property
     def num_shards(self) -> int:
@@ -51,6 +54,11 @@ class Strategy:
         if self.backend == "fsdp" or (self.backend == "zero" and self.zero_stage > 0):
             return self.shard_size or self.num_processes
         return 1
+
+    @property
+    def splits_weights(self) -> bool:
+        """Whether each rank holds a part of the weights only, so that a forward pass needs all ranks."""
+        return self.backend == "fsdp" or (self.backend == "zero" and self.zero_stage == 3)  # noqa: PLR2004 - a stage
 
     @property
     def global_batch_size(self) -> int:
