@@ -30,6 +30,9 @@ STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 """What a rank imports; the extra ``train`` installs it."""
 ENGINE_STACK: Mapping[Backend, tuple[str, ...]] = {"zero": ("deepspeed",)}
 """What an engine needs beside it."""
+PACKING_STACK = ("bitsandbytes",)
+"""What packed weights need beside it."""
+EXTRAS: Mapping[str, set[str]] = {"train": {*STACK}, "deepspeed": {"deepspeed"}, "quant": {"bitsandbytes"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,19 +48,22 @@ class Prepared:
     """Text of every file of the new run folder by name."""
 
 
-def check_stack(backend_name: Backend | None = None) -> None:
+def check_stack(backend_name: Backend | None = None, *, packs: bool = False) -> None:
     """Make sure that the training stack is installed, without importing it.
 
     Args:
         backend_name: The engine that will be used, when it is known.
+        packs: Whether frozen weights will be packed.
 
     Raises:
         Refused: A package is missing.
     """
-    wanted = (*STACK, *ENGINE_STACK.get(backend_name or "single", ()))
+    wanted = (*STACK, *ENGINE_STACK.get(backend_name or "single", ()), *(PACKING_STACK if packs else ()))
     missing = [name for name in wanted if find_spec(name) is None]
     if missing:
-        extra = "train" if set(missing) <= set(STACK) else "train,deepspeed"
+        extra = ",".join(
+            name for name, packages in EXTRAS.items() if name == "train" or packages & {*missing}
+        )
         raise Refused(
             f"training needs {', '.join(missing)}, which this Python does not have",
             hint=_install_command(extra),

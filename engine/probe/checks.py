@@ -85,6 +85,7 @@ def look_at_stack() -> Iterator[Result]:
 def look_at_plan(prepared: Prepared) -> Iterator[Result]:
     """Report how it would be run, and whether the ranks can meet."""
     strategy = prepared.plan.strategy
+    check_stack(strategy.backend, packs=strategy.quantization != "none")
     ranks = "1 rank" if strategy.num_processes == 1 else f"{strategy.num_processes} ranks"
     times = strategy.gradient_accumulation_steps
     shares = f"micro batch {strategy.micro_batch_size}" + (f" x {times}" if times > 1 else "")

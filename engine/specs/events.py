@@ -105,6 +105,13 @@ class RankEvent:
     """Weights that this rank holds between two steps."""
     num_optimizer_parameters: int | None = None
     """Trained weights whose optimizer states this rank holds."""
+    packing: str | None = None
+    """How frozen weights are packed: ``nf4``, ``int8``; absent when they are not. Counts of weights above are
+    of stored elements, several of which a packed one may hold."""
+    num_packed_parameters: int = 0
+    """Weights of the whole model that are packed, as many as they are unpacked."""
+    packed_bytes: int = 0
+    """Of this rank's part of their bits, without scales."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,13 +60,35 @@ def weights_dtype(job: Job, strategy: Strategy) -> str:
     return {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}[strategy.mixed_precision]
 
 
+def packing(job: Job, strategy: Strategy) -> dict[str, object] | None:
+    """Return how frozen weights are packed, as arguments of transformers.BitsAndBytesConfig.
+
+    Weights that are split over ranks are kept in the format of the computation: FSDP cuts float tensors only
+    (accelerate 1.15, fsdp2_prepare_model), and any other float format would be cast, which spoils the bits.
+    """
+    if strategy.quantization == "none":
+        return None
+    if strategy.quantization == "int8":
+        return {"load_in_8bit": True}
+    dtype = weights_dtype(job, strategy)
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": strategy.quantization,
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": dtype,
+        "bnb_4bit_quant_storage": dtype if strategy.splits_weights else "uint8",
+    }
+
+
 def _model(job: Job, strategy: Strategy) -> dict[str, object]:
+    packed = packing(job, strategy)
     return {
         "model": {
             "name_or_path": job.model.name_or_path,
             "revision": job.model.revision,
             "trust_remote_code": job.model.trust_remote_code,
             "dtype": weights_dtype(job, strategy),
+            **({} if packed is None else {"quantization": packed}),
         }
     }
 

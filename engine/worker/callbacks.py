@@ -14,7 +14,7 @@ from ..checkpoints import surplus, write_manifest
 from ..rundir import RunFolder
 from ..specs.events import CheckpointEvent, EvalEvent, StepEvent
 from ..specs.plan import Strategy
-from .engines import forget_order, splits_weights
+from .engines import forget_order
 from .peaks import FIRST_STEPS, Peaks
 from .ranks import Group, check_ranks, describe_rank
 from .samples import Prompt, answer
@@ -177,7 +177,7 @@ class Events(TrainerCallback):  # type: ignore[misc]
 
     def _answer(self, step: int) -> float | None:
         matched = None
-        together = splits_weights(self._around.strategy)
+        together = self._around.strategy.splits_weights
         if (self._around.group.rank.is_first or together) and self._around.prompts:
             events = answer(
                 self._trainer.model,

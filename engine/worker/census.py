@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from . import packed
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Census:
@@ -21,6 +23,7 @@ class Census:
     num_shards: int
     """Parts that the weights (ZeRO-1 and -2: the optimizer states) are split into."""
     parameter_bytes: dict[str, int]
+    packed: packed.Found
 
 
 def take(trainer: Any) -> Census:
@@ -40,6 +43,7 @@ def take(trainer: Any) -> Census:
         num_optimizer_parameters=_num_optimizer_parameters(trainer.model_wrapped, trained),
         num_shards=_num_shards(trainer, parameters),
         parameter_bytes=held,
+        packed=packed.find(trainer.model, local_part),
     )
 
 

@@ -13,8 +13,6 @@ from ..specs.machine import CPU
 from ..specs.plan import Strategy
 from .settings import Rank
 
-ZERO_3 = 3
-
 
 def enter(strategy: Strategy) -> None:
     """Make accelerate and transformers of this process take the planned engine.
@@ -38,18 +36,14 @@ def enter(strategy: Strategy) -> None:
         _let_accelerate_shard_on_the_cpu()
 
 
-def splits_weights(strategy: Strategy) -> bool:
-    """Whether a forward pass needs all ranks, because each holds a part of the weights only."""
-    return strategy.backend == "fsdp" or (strategy.backend == "zero" and strategy.zero_stage == ZERO_3)
-
-
 def reads_weights(strategy: Strategy, rank: Rank) -> bool:
     """Whether this rank reads the weights from the disk.
 
     With fsdp the first one does and sends the others their parts (``fsdp_cpu_ram_efficient_loading``), so the
-    host holds one copy while the model is loaded, not one for each rank. ZeRO-3 splits while it reads.
+    host holds one copy while the model is loaded, not one for each rank. Packed weights cannot be sent: every
+    rank reads and packs all. ZeRO-3 splits while it reads.
     """
-    return strategy.backend != "fsdp" or rank.local_rank == 0
+    return strategy.backend != "fsdp" or strategy.quantization != "none" or rank.local_rank == 0
 
 
 def save_whole(trainer: Any, folder: str) -> None:

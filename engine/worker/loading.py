@@ -46,7 +46,13 @@ def load_tokenizer(model: Mapping[str, Any], where: str) -> Any:
     return tokenizer
 
 
-def load_model(model: Mapping[str, Any], where: str, *, reads_weights: bool = True) -> Any:
+def load_model(
+    model: Mapping[str, Any],
+    where: str,
+    *,
+    reads_weights: bool = True,
+    packed: Mapping[str, Any] | None = None,
+) -> Any:
     """Return the causal language model in ``where``, its weights in the planned number format.
 
     Args:
@@ -54,6 +60,7 @@ def load_model(model: Mapping[str, Any], where: str, *, reads_weights: bool = Tr
         where: Its folder or hub id.
         reads_weights: Whether this rank reads the weights. Otherwise there is only room for them, until the
             engine brings this rank its part.
+        packed: Further arguments of ``from_pretrained`` that have weights packed while they are read.
 
     Raises:
         BadInput: The folder or id has no weights that can be loaded.
@@ -63,6 +70,7 @@ def load_model(model: Mapping[str, Any], where: str, *, reads_weights: bool = Tr
     from transformers import AutoModelForCausalLM
 
     arguments: dict[str, Any] = {"dtype": getattr(torch, model["dtype"]), **_hub_arguments(model)}
+    arguments |= packed or {}
     try:
         if not reads_weights:
             return _without_weights(where, arguments)

@@ -10,7 +10,6 @@ from ..errors import Refused
 from ..specs.events import RankEvent
 from ..specs.plan import Strategy
 from .census import take
-from .engines import splits_weights
 from .settings import Rank
 
 PATIENCE = timedelta(hours=6)
@@ -95,6 +94,9 @@ def describe_rank(rank: Rank, trainer: Any) -> RankEvent:
         num_shards=census.num_shards,
         num_local_parameters=census.num_local_parameters,
         num_optimizer_parameters=census.num_optimizer_parameters,
+        packing=census.packed.packing,
+        num_packed_parameters=census.packed.num_weights,
+        packed_bytes=census.packed.num_bytes,
     )
 
 
@@ -120,7 +122,21 @@ def _differs(event: RankEvent, strategy: Strategy) -> str | None:
     wants_ddp = strategy.backend == "ddp" and strategy.num_processes > 1
     if (event.engine == DDP_CLASS) != wants_ddp:
         return f"its model is a {event.engine}, and the backend is {strategy.backend}"
-    return _splits_otherwise(event, strategy)
+    return _packs_otherwise(event, strategy) or _splits_otherwise(event, strategy)
+
+
+def _packs_otherwise(event: RankEvent, strategy: Strategy) -> str | None:
+    planned = None if strategy.quantization == "none" else strategy.quantization
+    if event.packing != planned:
+        return (
+            f"its weights are packed as {event.packing or 'nothing'}, and {planned or 'nothing'} is planned"
+        )
+    bits = {"nf4": 4, "int8": 8}.get(strategy.quantization, 0)
+    shards = strategy.num_shards if strategy.splits_weights else 1
+    most = event.num_packed_parameters * bits / 8 / shards * (1 + MOST_PADDING)
+    if event.packed_bytes > most:
+        return f"it holds {event.packed_bytes:,} bytes of packed weights, and {shards} ranks share them"
+    return None
 
 
 def _splits_otherwise(event: RankEvent, strategy: Strategy) -> str | None:
@@ -129,7 +145,7 @@ def _splits_otherwise(event: RankEvent, strategy: Strategy) -> str | None:
         return f"it runs {event.sharding or 'nothing that splits'}, and {planned or 'nothing'} is planned"
     if event.num_shards != strategy.num_shards:
         return f"its smallest split is over {event.num_shards} ranks, not over {strategy.num_shards}"
-    if splits_weights(strategy):
+    if strategy.splits_weights:
         most = event.num_parameters / strategy.num_shards * (1 + MOST_PADDING)
         if event.num_local_parameters is None or event.num_local_parameters > most:
             return f"it holds {event.num_local_parameters} of {event.num_parameters} weights"

@@ -15,6 +15,7 @@ from ..rundir import RunFolder
 from ..specs.events import EndEvent
 from ..specs.job import Data
 from ..stages import stage
+from . import packed
 from .engines import enter, reads_weights, save_whole
 from .loading import load_model, load_tokenizer, locate
 from .peaks import Peak, Peaks
@@ -49,6 +50,7 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, *, peaks: Peaks, resum
     settings = read_settings(run)
     check_world(rank, settings.strategy)
     enter(settings.strategy)
+    packed.check_installed(settings.strategy)
     checkpoint = None if resume_from is None else _checkpoint(run, resume_from)
     rows = _rows(settings, voice)
     voice.say("importing the training stack")
@@ -63,7 +65,7 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, *, peaks: Peaks, resum
     for start in group.gather(peaks.begin(settings.strategy.device_kind)):
         voice.event(start)
     tokenizer = load_tokenizer(settings.model, where)
-    model = load_model(settings.model, where, reads_weights=reads_weights(settings.strategy, rank))
+    model = _model(settings, where, rank)
     around = Surroundings(
         run=run,
         strategy=settings.strategy,
@@ -87,6 +89,7 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, *, peaks: Peaks, resum
         callbacks=[requests, events],
         narrate=voice.say,
     )
+    packed.settle(trainer, settings.strategy)
     events.bind(trainer)
     if checkpoint is not None:
         voice.say(f"resuming from {checkpoint.name}")
@@ -111,6 +114,19 @@ def _rows(settings: Settings, voice: Voice) -> Rows:
     note = f"; {rows.note}" if rows.note else ""
     voice.say(f"read {len(rows.train)} rows to train on, {len(rows.eval)} held out{note}")
     return rows
+
+
+def _model(settings: Settings, where: str, rank: Rank) -> Any:
+    strategy = settings.strategy
+    model = load_model(
+        settings.model,
+        where,
+        reads_weights=reads_weights(strategy, rank),
+        packed=packed.loading_arguments(settings.model, strategy),
+    )
+    if strategy.quantization != "none":
+        packed.after_loading(model, strategy)
+    return model
 
 
 def _prompts(rows: Rows, settings: Settings, voice: Voice) -> list[Prompt]:

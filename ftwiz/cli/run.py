@@ -59,7 +59,8 @@ def launch(loaded: "LoadedJob", how: Follow | None = None) -> int:
     from ..engine.rundir import runs_root
 
     prepared = prepare(loaded, detect())
-    check_stack(prepared.plan.strategy.backend)
+    strategy = prepared.plan.strategy
+    check_stack(strategy.backend, packs=strategy.quantization != "none")
     return start_and_follow(write(prepared, runs_root(os.environ)), how or Follow())
 
 

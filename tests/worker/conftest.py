@@ -177,6 +177,19 @@ def lab(tmp_path: Path, qa_rows: Path, tiny_model: Path) -> Lab:
     return Lab(tmp_path, qa_rows, tiny_model)
 
 
+@pytest.fixture(scope="session")
+def lab_of(tiny_model: Path) -> Callable[[Path], Lab]:
+    """``lab_of(folder)``: a laboratory there, with the rows of ``qa_rows``, for what many tests share."""
+
+    def make(folder: Path) -> Lab:
+        rows = folder / "rows.jsonl"
+        pairs = ({"question": f"What is {n} plus {n}?", "answer": str(n + n)} for n in range(40))
+        rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf8")
+        return Lab(folder, rows, tiny_model)
+
+    return make
+
+
 @dataclass(frozen=True)
 class Whole:
     """What one rank makes of the same rows, for engines that share the work to be held against."""
@@ -186,13 +199,9 @@ class Whole:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Whole]:
-    """Six steps of one rank, by method; the rows are those of ``qa_rows``."""
-    folder = tmp_path_factory.mktemp("whole")
-    rows = folder / "rows.jsonl"
-    pairs = ({"question": f"What is {n} plus {n}?", "answer": str(n + n)} for n in range(40))
-    rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf8")
-    lab = Lab(folder, rows, tiny_model)
+def whole(tmp_path_factory: pytest.TempPathFactory, lab_of: Callable[[Path], Lab]) -> dict[str, Whole]:
+    """Six steps of one rank, by method."""
+    lab = lab_of(tmp_path_factory.mktemp("whole"))
     runs = {kind: lab.train(method={"kind": kind}) for kind in ("full", "lora")}
     return {kind: Whole(lab.losses(run), run.final_model) for kind, run in runs.items()}
 
