@@ -32,6 +32,7 @@ VERBS = {
     "devices": Verb("devices", "Show accelerators, links, host, disks and network."),
     "doctor": Verb("doctor", "Find what keeps training from working here, and what to do."),
     "models": Verb("models", "Find models: on this machine first, then in the catalogue."),
+    "import": Verb("import_", "Make a job of a file of another tool."),
     "accuracy": Verb("accuracy", "Compare the estimate with measurements."),
     "presets": Verb("plan", "List the presets."),
     "schema": Verb("plan", "Print the JSON schema of the job file."),
@@ -39,13 +40,19 @@ VERBS = {
 
 LINES = (
     *(("run",), ("demo",), ("watch",), ("runs", "logs"), ("stop", "resume")),
-    *(("plan",), ("estimate",), ("check",), ("devices",), ("doctor",), ("models",), ("presets", "schema")),
+    *(("plan",), ("import",), ("estimate",), ("check",), ("devices",), ("doctor",), ("models",)),
+    (("presets", "schema")),
 )
 """Verbs that share a line of the help, which has to fit on a screen of 24 lines."""
 
 
 MOST_CHARACTERS = 600
 """Of a message: enough for every reason, and not for all of what was typed by accident."""
+
+
+def _attribute(verb: str) -> str:
+    """Return what a command's function is called: ``import`` is a word of Python's own."""
+    return f"{verb}_" if verb == "import" else verb
 
 
 class LazyGroup(click.Group):
@@ -60,7 +67,7 @@ class LazyGroup(click.Group):
         if cmd_name not in VERBS:
             return None
         command: click.Command = getattr(
-            importlib.import_module(f"{__package__}.{VERBS[cmd_name].module}"), cmd_name
+            importlib.import_module(f"{__package__}.{VERBS[cmd_name].module}"), _attribute(cmd_name)
         )
         return command
 
