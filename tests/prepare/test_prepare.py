@@ -144,6 +144,23 @@ def test_zero_asks_for_deepspeed_too() -> None:
     assert "ftwiz[train,deepspeed]" in done.stdout
 
 
+def test_packed_weights_ask_for_bitsandbytes_too() -> None:
+    script = (
+        "import sys; sys.modules['bitsandbytes'] = None\n"
+        "from ftwiz.engine.errors import Refused\n"
+        "from ftwiz.engine.prepare import check_stack\n"
+        "try: check_stack('fsdp', packs=True)\n"
+        "except Refused as error: print(error.message, error.hint)\n"
+        "check_stack('fsdp')\n"
+    )
+    pytest.importorskip("trl", reason="the training stack is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout.startswith("training needs bitsandbytes, which this Python does not have")
+    assert "ftwiz[train,quant]" in done.stdout
+
+
 def test_deepspeeds_own_launcher_is_left_out_where_devices_are_chosen(job_file: Path) -> None:
     cards = tuple(
         Device(kind="cuda", vendor="nvidia", index=i, uuid=f"GPU-{i}", name="A100", free_bytes=i)
