@@ -2,7 +2,10 @@
 
 Sources: torch 2.13, aten/native/cuda/SoftMax.cu (softmax_backward_cuda_out makes ``grad * output`` first),
 aten/native/SoftMax.cpp (float16 in, float32 out is one kernel on a GPU; bfloat16 is cast first),
-torch/csrc/autograd/input_buffer.cpp (gradients of one tensor are added in place, but never fake ones).
+torch/csrc/autograd/input_buffer.cpp (gradients of one tensor are added in place, but never fake ones),
+aten/autocast_mode.h (what CUDA's autocast computes in float32 and CPU's does not), aten/native/cuda/
+GroupedBlas.cpp (grouped products of other formats than bfloat16 take a plain path; fake ones are refused),
+aten/native/Dropout.cpp (one kernel with a mask of bytes; a CPU multiplies with a mask of the input's format).
 """
 
 from collections.abc import Iterator
@@ -13,6 +16,74 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
+
+HALVES = (torch.bfloat16, torch.float16)
+WIDENED: tuple[tuple[Any, str], ...] = (
+    (functional, "layer_norm"), (functional, "group_norm"), (functional, "softplus"),
+    *((owner, name) for owner in (torch, Tensor) for name in ("pow", "rsqrt", "exp", "log", "reciprocal")),
+    (Tensor, "__pow__"),
+)  # fmt: skip
+"""Functions that cast their inputs to float32 (AT_FORALL_FP32), as far as models use them."""
+SUMMED_WIDE: tuple[tuple[Any, str], ...] = tuple(
+    (owner, name) for owner in (torch, Tensor) for name in ("softmax", "sum", "cumsum", "prod")
+)
+"""Functions that are asked for a float32 result (AT_FORALL_FP32_SET_OPT_DTYPE)."""
+
+
+def _casting(real: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
+        if torch.is_autocast_enabled("cpu"):
+            arguments = tuple(_widened(argument) for argument in arguments)
+            named = {key: _widened(argument) for key, argument in named.items()}
+        return real(*arguments, **named)
+
+    return call
+
+
+def _summing(real: Any) -> Any:
+    def call(values: Any, *arguments: Any, **named: Any) -> Any:
+        is_half = isinstance(values, Tensor) and values.dtype in HALVES
+        if is_half and torch.is_autocast_enabled("cpu") and named.get("dtype") is None:
+            named["dtype"] = torch.float32
+        return real(values, *arguments, **named)
+
+    return call
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in HALVES else value
+
+
+@contextmanager
+def _cuda_autocast() -> Iterator[None]:
+    """Cast to float32 where CUDA's autocast does and CPU's does not."""
+    before = [(owner, name, getattr(owner, name)) for owner, name in (*WIDENED, *SUMMED_WIDE)]
+    for owner, name in WIDENED:
+        setattr(owner, name, _casting(getattr(owner, name)))
+    for owner, name in SUMMED_WIDE:
+        setattr(owner, name, _summing(getattr(owner, name)))
+    try:
+        yield
+    finally:
+        for owner, name, real in before:
+            setattr(owner, name, real)
+
+
+class GroupedProduct(Function):  # type: ignore[misc]
+    """A product of rows with the weights of their experts."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
+        """Return (rows, out) of (rows, in) and (experts, in, out)."""
+        ctx.save_for_backward(rows, weight)
+        return rows.new_empty(rows.shape[0], weight.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients that are asked for."""
+        rows, weight = ctx.saved_tensors
+        of_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        return of_rows, torch.empty_like(weight) if ctx.needs_input_grad[1] else None
 
 
 class HalfSoftmax(Function):  # type: ignore[misc]
@@ -37,20 +108,36 @@ class HalfSoftmax(Function):  # type: ignore[misc]
 
 @contextmanager
 def as_on_cuda() -> Iterator[None]:
-    """Let ``softmax`` of float16 scores be the GPU's one kernel."""
+    """Compute softmax, dropout, grouped products and autocast's float32 functions as a GPU does."""
     real: Any = functional.softmax
+    real_grouped: Any = functional.grouped_mm
+    real_dropout: Any = functional.dropout
 
     def softmax(scores: Tensor, *arguments: Any, **more: Any) -> Any:
+        if torch.is_autocast_enabled("cpu") and scores.dtype in HALVES and more.get("dtype") is None:
+            more["dtype"] = torch.float32
         if scores.dtype == torch.float16 and more.get("dtype") == torch.float32:
             return HalfSoftmax.apply(scores)
         return real(scores, *arguments, **more)
 
+    def grouped_mm(rows: Tensor, weight: Tensor, *arguments: Any, **more: Any) -> Any:
+        if rows.dtype != torch.bfloat16:
+            return GroupedProduct.apply(rows, weight)
+        return real_grouped(rows, weight, *arguments, **more)
+
+    def dropout(values: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: FBT001, FBT002 - torch's
+        if not training or not 0 < p < 1 or inplace:
+            return real_dropout(values, p, training, inplace)
+        kept: Tensor = torch.native_dropout(values, p, True)[0]  # noqa: FBT003 - torch's
+        return kept
+
     replaced: Any = functional
-    replaced.softmax = softmax
+    replaced.softmax, replaced.grouped_mm, replaced.dropout = softmax, grouped_mm, dropout
     try:
-        yield
+        with _cuda_autocast():
+            yield
     finally:
-        replaced.softmax = real
+        replaced.softmax, replaced.grouped_mm, replaced.dropout = real, real_grouped, real_dropout
 
 
 def scratch_bytes(name: str, result: Tensor) -> int:

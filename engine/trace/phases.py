@@ -8,17 +8,19 @@ from ..specs.estimate import PhaseName
 from .tracer import StorageTracer
 
 Moment = Literal[
-    "load", "before", "reference", "forward", "head", "head backward",
+    "load", "before", "reference", "forward start", "forward", "head", "head backward",
     "backward start", "backward middle", "backward end",
     "clip", "optimizer",
 ]  # fmt: skip
 """Finer than the phases of an estimate: within each of these the peak grows evenly with the depth.
 
 ``before`` is everything that has not yet reached the steady state: the first step, without optimizer
-states, and micro batches before the last."""
+states, and micro batches before the last. ``forward start`` goes on through the first layer: FSDP's root
+and embedding arrive, which may be more than the last layer of a shallow model and less than of a deep one."""
 PHASE_OF: dict[str, PhaseName] = {
     "load": "load",
     "reference": "reference",
+    "forward start": "forward",
     "forward": "forward",
     "head": "head",
     "head backward": "head",
@@ -74,6 +76,8 @@ class Phases:
 
     def _before_forward(self, number: int) -> Any:
         def hook(*_: Any) -> None:
+            if number == 1 and self._tracer.phase == "forward start":
+                self._tracer.phase = "forward"
             if not self._is_backward:  # otherwise it is computed again, which is part of the backward pass
                 self._tracer.segment(layer=number, goes_on=self._tracer.layer is not None)
 

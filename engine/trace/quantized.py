@@ -98,7 +98,7 @@ class OtherProduct(Function):  # type: ignore[misc]
 
 
 def quantize(model: Any, quantization: Quantization, compute: torch.dtype) -> None:
-    """Replace every linear layer but the output layer, in place, on the meta device.
+    """Replace every linear layer but the output layer (or that of a reward), in place, on the meta device.
 
     Args:
         model: A transformers model on meta.
@@ -109,7 +109,12 @@ def quantize(model: Any, quantization: Quantization, compute: torch.dtype) -> No
         Refused: bitsandbytes is not installed and is what packs.
     """
     make = _maker(quantization, compute)
-    head = None if quantization.quantizes_head else model.get_output_embeddings()
+    # transformers 5.23, quantizers/base.py, get_keys_to_not_convert: the last module is left alone.
+    head = (
+        None
+        if quantization.quantizes_head
+        else model.get_output_embeddings() or getattr(model, "score", None)
+    )
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.Linear) and layer is not head:
             parent, _, last = name.rpartition(".")

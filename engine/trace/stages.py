@@ -62,7 +62,7 @@ def _compared(workload: Workload, actors: Actors, batch: heads.Batch) -> tuple[T
     extra: Tensor | None = None
     if workload.stage == "kto":
         extra = _without_gradients(actors, actors.policy, batch)
-    actors.phases.enter("forward")
+    actors.phases.enter("forward start")
     out = actors.policy(**batch, use_cache=False, fused_lm_head=True)
     scores = out.log_probs.sum(dim=1)
     expected = _asked_reference(workload, actors, batch)
@@ -77,7 +77,7 @@ def _policy_gradient(workload: Workload, actors: Actors, batch: heads.Batch) -> 
     """GRPOTrainer and RLOOTrainer: the reference has scored the answers before the step."""
     if actors.reference is not None or workload.stage == "rloo":
         _asked_reference(workload, actors, batch)
-    actors.phases.enter("forward")
+    actors.phases.enter("forward start")
     out = actors.policy(**batch, use_cache=False, fused_lm_head=True)
     ratio = torch.exp(out.log_probs - out.log_probs.detach())
     clipped = torch.clamp(ratio, 0.8, 1.2)
