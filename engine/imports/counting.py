@@ -130,7 +130,7 @@ def method(sheet: Sheet, *, default_alpha: bool) -> None:
         ]
     elif default_alpha and ranks and all(one.target != "method.lora_alpha" for one in sheet.taken):
         rank = ranks[0].value
-        if isinstance(rank, int) and not isinstance(rank, bool):
+        if isinstance(rank, int) and not isinstance(rank, bool) and rank > 0:
             sheet.taken.append(
                 Taken(
                     target="method.lora_alpha", value=2 * rank, key="lora_alpha", node=ranks[0].node,
