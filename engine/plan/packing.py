@@ -17,6 +17,8 @@ from .search import GIB, Option, Question, Ranking, workload
 UNASKED: Packing = "nf4"
 """What is looked at where nothing is pinned: the least memory, and adapters on it lose little or nothing
 (QLoRA, arXiv 2305.14314, section 4)."""
+MIB = 1 << 20
+BILLION = 1_000_000_000
 WHY_NOT = "transformers 5.23, integrations/bitsandbytes.py: linear layers only, without the output layer"
 
 
@@ -69,13 +71,14 @@ def packing_reasons(question: Question, best: Option, ranking: Ranking) -> list[
     packed, plain, weight_bytes = _parts(question, strategy)
     how = packing_of(strategy)
     assert how is not None
-    saved = f"{_gib(exact_bytes(packed, how))} in place of {_gib(elements(packed) * weight_bytes)}"
-    text = f"{strategy.quantization} packs {elements(packed) / 1e9:.1f} billion weights: {saved}"
+    number = elements(packed)
+    saved = f"{_size(exact_bytes(packed, how))} in place of {_size(number * weight_bytes)}"
+    text = f"{strategy.quantization} packs {_count(number)} weights: {saved}"
     fused = sum(part.total for part in plain if _is_fused(part)) * weight_bytes
-    stays = _gib(elements(plain) * weight_bytes)
+    stays = _size(elements(plain) * weight_bytes)
     what = "embeddings, output layer, norms"
     if fused:
-        what = f"{_gib(fused)} of it experts that are fused into one tensor; the rest {what}"
+        what = f"{_size(fused)} of it experts that are fused into one tensor; the rest {what}"
     return [
         Reason(about="quantization", text=f"{text}; {_why(best, question.job, ranking)}"),
         Reason(about="not packed", text=f"{stays} stay as they are: {what}", source=WHY_NOT),
@@ -118,7 +121,7 @@ def against_packing(job: Job, devices: tuple[Device, ...], best: Option, ranking
     saved = best.estimate.process_bytes - option.estimate.process_bytes
     ratio = option.pace / best.pace if best.pace else 0.0
     speed = f"{ratio:.2f} times as fast" if ratio else "no faster that is known"
-    saves = f", holds {_gib(saved)} less" if saved > 0 else ""
+    saves = f", holds {_size(saved)} less" if saved > 0 else ""
     text = f"not needed: {speed}{saves}, and packed weights are less exact"
     return [Rejected(choice=name, text=text, source="Dettmers et al. 2023, arXiv 2305.14314")]
 
@@ -127,5 +130,9 @@ def _first(options: Iterable[Option], *, packed: bool) -> Option | None:
     return next((option for option in options if (option.strategy.quantization != "none") == packed), None)
 
 
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:,.1f} GiB"
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:,.1f} GiB" if num_bytes >= GIB // 10 else f"{num_bytes / MIB:,.2f} MiB"
+
+
+def _count(number: int) -> str:
+    return f"{number / BILLION:.1f} billion" if number >= BILLION // 10 else f"{number:,}"

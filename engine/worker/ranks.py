@@ -126,12 +126,13 @@ def _differs(event: RankEvent, strategy: Strategy) -> str | None:
 
 
 def _packs_otherwise(event: RankEvent, strategy: Strategy) -> str | None:
-    planned = None if strategy.quantization == "none" else strategy.quantization
-    if event.packing != planned:
-        return (
-            f"its weights are packed as {event.packing or 'nothing'}, and {planned or 'nothing'} is planned"
-        )
-    bits = {"nf4": 4, "int8": 8}.get(strategy.quantization, 0)
+    """Find weights that are not packed as planned, or not split. A model may have been published packed."""
+    planned = strategy.quantization
+    if planned not in {"none", event.packing}:
+        return f"its weights are packed as {event.packing or 'nothing'}, and {planned} is planned"
+    bits = {"nf4": 4, "int8": 8}.get(event.packing or "")
+    if bits is None:
+        return None
     shards = strategy.num_shards if strategy.splits_weights else 1
     most = event.num_packed_parameters * bits / 8 / shards * (1 + MOST_PADDING)
     if event.packed_bytes > most:
