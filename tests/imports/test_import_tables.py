@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -95,3 +96,10 @@ def test_a_stage_that_comes_needs_rows_for_its_options() -> None:
     stages = get_args(Job.model_fields["stage"].annotation)
     options = [key for key in ("pref_beta", "kto_chosen_weight") if FIELDS[key].how is How.DROP]
     assert stages == ("sft",) or not options, "options of a stage that ftwiz has may not be dropped"
+
+
+def test_the_page_of_the_keys_is_what_the_tables_say() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    page = runpy.run_path(str(docs / "make_imports.py"))["keys_page"]()
+    written = (docs / "import-keys.md").read_text(encoding="utf8")
+    assert written == page, "out of date; write it again with: python docs/make_imports.py"
