@@ -31,6 +31,7 @@ from .blocks_sampling import sampling_terms
 from .blocks_step import Rules, step
 from .foreign_terms import foreign_activation_terms, is_foreign
 from .heads import TILE_TOKENS
+from .workload import version
 
 REFERENCES = frozenset({"dpo", "kto", "grpo", "rloo"})
 """Stages that may compare with the model as it was."""
@@ -38,6 +39,8 @@ SAMPLING = frozenset({"grpo", "rloo"})
 PAIRS = frozenset({"rm", "dpo", "orpo", "simpo"})
 """Stages whose micro batch counts pairs: two sequences each."""
 PACKINGS = {"nf4": "4bit", "fp4": "4bit", "int8": "8bit", "gptq": "gptq"}
+NARROW_SINCE = (4, 45)
+"""First version of transformers whose logits are not float32."""
 GATHERED = frozenset({"fsdp", "fsdp1"})
 """Engines that gather weights in the format that they are computed in."""
 
@@ -68,9 +71,13 @@ def activation_terms(w: Workload) -> tuple[Term, ...]:
     phases = _peaks(_Question(w.model, _formats(w), _rules(w)))
     if phases is None:
         return _bound(w)
-    terms = [term for phase, peaks in phases.items() for term in _highest(w, phase, peaks)]
+    terms = [
+        term for phase, peaks in phases.items() if phase != "reference" for term in _highest(w, phase, peaks)
+    ]
     if w.stage in REFERENCES and (w.reference_model or w.method == "lora"):
         terms += _reference(w)
+        if w.stage not in SAMPLING:
+            terms += _beside_the_reference(w)
     if w.stage in SAMPLING:
         terms += sampling_terms(w)
     return tuple(terms)
@@ -79,7 +86,7 @@ def activation_terms(w: Workload) -> tuple[Term, ...]:
 def _highest(w: Workload, phase: PhaseName, peaks: Sequence[Peak]) -> list[Term]:
     if not peaks:
         return []
-    tokens, sequence = _tokens(w), w.sequence_tokens
+    tokens, sequence = _tokens(w), _positions(w)
     highest = max(peaks, key=lambda peak: peak.size.at(tokens, sequence))
     return [line.term(phase, tokens, sequence) for line in highest.lines]
 
@@ -90,6 +97,17 @@ def _reference(w: Workload) -> list[Term]:
     rules = replace(_rules(w), checkpointing="none", needs_input_grad=False, keeps_output=False)
     phases = _peaks(_Question(w.model, formats, rules)) or {}
     return _highest(w, "reference", [*phases.get("forward", ()), *phases.get("head", ())])
+
+
+def _beside_the_reference(w: Workload) -> list[Term]:
+    """Return what the policy keeps while the reference is asked (trl 1.16, DPOTrainer and KTOTrainer)."""
+    phases = _peaks(_Question(w.model, _formats(w), _rules(w))) or {}
+    return _highest(w, "reference", phases.get("reference", ()))
+
+
+def _positions(w: Workload) -> int:
+    """Return the positions that a token's scores and masks reach: packed sequences are one row (trl 1.16)."""
+    return _tokens(w) if w.packing else w.sequence_tokens
 
 
 def _tokens(w: Workload) -> int:
@@ -128,12 +146,21 @@ def _rules(w: Workload) -> Rules:
         lands_gradients=lands and not w.optimizer_in_backward,
         needs_input_grad=w.method == "lora" and w.checkpointing != "none",
         kernel=w.attention,
-        head_kind=w.loss,
+        head_kind=_head_kind(w),
         keeps_output=w.keeps_output,
         widens_output=w.autocast is not None and w.trainer in ("trl", "transformers"),
         fills_tiles=_tokens(w) >= TILE_TOKENS,
         is_float16=_scores_are_float16(w),
     )
+
+
+def _head_kind(w: Workload) -> str:
+    """Since transformers 4.45 the model's logits stay narrow, and accelerate widens them after the loss."""
+    if w.stage == "rm":
+        return "score"
+    stays_narrow = w.stack.transformers is None or version(w.stack.transformers) >= NARROW_SINCE
+    is_widened = w.autocast is not None and w.trainer in ("trl", "transformers")
+    return "logits" if w.loss == "logits-fp32" and is_widened and stays_narrow else w.loss
 
 
 def _scores_are_float16(w: Workload) -> bool:

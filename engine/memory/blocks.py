@@ -135,10 +135,11 @@ def activate(t: Torch, x: Tensor, kind: str) -> Tensor:
 
 def _inner(t: Torch, x: Tensor) -> Tensor:
     """Return ``c (x + 0.044715 x ** 3)`` of NewGELUActivation; its names end where Python ends them."""
-    powers = [Part("powers of x", "gradient", x.width, x.item_bytes, "token")] * 2
+    wide = t.to(x, FP32 if t.autocast else x.item_bytes, "x float32")  # autocast: pow is float32
+    powers = [Part("powers of x", "gradient", x.width, wide.item_bytes, "token")] * 2
 
     def cube() -> Tensor:
-        return t.tape.op([x], "x cubed", x.width, x.item_bytes, keeps=[x], backward_scratch=powers)
+        return t.tape.op([wide], "x cubed", x.width, wide.item_bytes, keeps=[wide], backward_scratch=powers)
 
     return t.times(t.add(x, t.times(cube(), "scaled cube"), "inner"), "scaled inner")
 

@@ -143,10 +143,12 @@ def _fused_kernel(t: Torch, heads: Heads, spec: Attention) -> Tensor:
 
 
 def _repeat(t: Torch, x: Tensor, spec: Attention, name: str) -> Tensor:
-    """repeat_kv copies keys and values to every query head."""
+    """repeat_kv copies keys and values to every query head; a single one is only seen more often."""
     groups = spec.num_heads // spec.num_kv_heads
     if groups == 1:
         return x
+    if spec.num_kv_heads == 1:
+        return t.tape.op([x], f"repeated {name}", x.width * groups, x.item_bytes, shares=x)
     return t.tape.op([x], f"repeated {name}", x.width * groups, x.item_bytes)
 
 

@@ -21,7 +21,7 @@ WIDE_CHANCES = frozenset(
 """Routers whose chances stay float32."""
 UNTURNED = frozenset({"gpt2", "opt", "bloom", "nemotron_h", "jamba"})
 """Models that do not turn queries and keys by their position."""
-ACTIVATIONS = {"gpt2": "gelu-python", "nemotron_h": "relu2"}
+ACTIVATIONS = {"gpt2": "gelu-python", "phi": "gelu-python", "nemotron_h": "relu2"}
 
 
 def mixers(parts: Parts) -> list[tuple[Mixer, int]]:
@@ -183,13 +183,15 @@ def _moe(parts: Parts) -> Moe | None:
     is_biased = parts.model.model_type == "gpt_oss"
 
     def weight(name: str, num_in: int, num_out: int) -> Weight:
-        return Weight(name, num_in, num_out, formats.other_bytes, formats.trained, has_bias=is_biased)
+        lora = parts.fused_lora("down" if name == "experts down" else "gate_up")
+        return Weight(name, num_in, num_out, formats.other_bytes, formats.trained, None, lora, is_biased)
 
     # Llama 4 runs every expert on every token (models/llama4, Llama4TextMoe).
     is_dense = parts.model.model_type in {"llama4", "llama4_text"}
     chosen = experts.num_experts if is_dense else experts.num_experts_per_token
     up, down = weight("experts up", hidden, 2 * width), weight("experts down", width, hidden)
-    router = weight("router", hidden, experts.num_experts)
+    is_adapted = formats.trained or parts.is_aimed_at("gate")
+    router = Weight("router", hidden, experts.num_experts, formats.other_bytes, is_adapted)
     shared = next(
         (part for part in parts.linears if "shared" in part.path and part.suffix == "down_proj"), None
     )

@@ -104,11 +104,33 @@ def _bias(t: Torch, weight: Weight, spec: Moe) -> Tensor | None:
 def _grouped(t: Torch, x: Tensor, weight: Weight, spec: Moe) -> Tensor:
     x = t.to(x, weight.item_bytes, f"{weight.name} input cast")
     elements = weight.num_elements * spec.num_experts
+    if weight.lora:
+        return _adapted(t, x, weight, spec)
     gradient = [Part(weight.name, "", elements, weight.item_bytes, "fixed")] if weight.is_trained else []
     return t.tape.op(
         [x], weight.name, spec.num_chosen * weight.num_out, weight.item_bytes,
         keeps=[x] if weight.is_trained else [], trains=t.landing(gradient),
     )  # fmt: skip
+
+
+def _adapted(t: Torch, x: Tensor, weight: Weight, spec: Moe) -> Tensor:
+    """Run peft 0.21.2, tuners/lora/layer.py ParamWrapper: all experts with their update, in full."""
+    lora, number = weight.lora, spec.num_experts
+    assert lora
+    width = number * lora.rank * (weight.num_in + weight.num_out)
+    made = [Part(f"{weight.name} factors", "", width, lora.item_bytes, "fixed")]
+    with t.tape.within("adapter weights"):
+        factors = t.tape.op(
+            [], f"{weight.name} factors", width, weight.item_bytes, per="fixed", trains=t.landing(made)
+        )
+        whole = t.tape.op(
+            [factors], f"{weight.name} adapted", weight.num_elements * number, weight.item_bytes,
+            per="fixed", keeps=[factors],
+        )  # fmt: skip
+    del factors
+    return t.tape.op(
+        [x, whole], weight.name, spec.num_chosen * weight.num_out, weight.item_bytes, keeps=[x, whole]
+    )
 
 
 def _clamped_gate(t: Torch, both: Tensor) -> Tensor:

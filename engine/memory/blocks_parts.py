@@ -1,8 +1,10 @@
 """A model's linear layers and norms by name, in their formats, with their packing and adapters. Pure."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from ..specs.adapter import ALL_LINEAR, Adapter
+from ..models.trainable import adapter_tensors
+from ..specs.adapter import Adapter
 from ..specs.model import NOT_LANGUAGE, LinearShape, ModelSpec
 from .blocks import Norm
 from .blocks_torch import Lora, Weight
@@ -82,9 +84,24 @@ class Parts:
 
     def _lora(self, path: str) -> Lora | None:
         adapter = self.formats.adapter
-        if adapter is None or not is_target(path, adapter):
+        if adapter is None or not self.is_aimed_at(path):
             return None
         return Lora(adapter.rank, self.formats.adapter_bytes, adapter.dropout > 0, adapter.use_dora)
+
+    def is_aimed_at(self, path: str) -> bool:
+        """Say whether a layer or a tensor of experts gets an adapter, as PEFT translates the names."""
+        adapter = self.formats.adapter
+        return adapter is not None and path in _targets(self.model, adapter)
+
+    def fused_lora(self, name: str) -> Lora | None:
+        """Return the adapter of the experts' tensors of a name."""
+        adapter, count = self.formats.adapter, self.model.parameters
+        if adapter is None or count is None:
+            return None
+        aimed = _targets(self.model, adapter)
+        part = next((part for part in count.fused if part.suffix.startswith(name)), None)
+        rank = aimed.get(part.path) if part else None
+        return Lora(rank // part.shape[0], self.formats.adapter_bytes) if rank and part else None
 
     def embedding(self) -> Weight:
         """Return the embedding."""
@@ -114,10 +131,10 @@ class Parts:
         ]
 
 
-def is_target(path: str, adapter: Adapter) -> bool:
-    """Say whether a linear layer gets an adapter. Source: peft 0.21.2, tuners_utils.py."""
-    if path == "lm_head" and adapter.targets == (ALL_LINEAR,):
-        return False
-    return adapter.targets == (ALL_LINEAR,) or any(
-        path == name or path.endswith(f".{name}") for name in adapter.targets
-    )
+@lru_cache(maxsize=512)
+def _targets(model: ModelSpec, adapter: Adapter) -> dict[str, int]:
+    """Return the first side (the rank, of experts together) of every adapter by its path."""
+    found: dict[str, int] = {}
+    for tensor in adapter_tensors(model, adapter):
+        found.setdefault(tensor.path, tensor.shape[0])
+    return found

@@ -84,12 +84,17 @@ def peaks_of(step: Step) -> dict[PhaseName, tuple[Peak, ...]]:
         "backward start": [(f"back {k} last", kept[: k + 1]) for k in every],
         "backward end": [*((firsts[k], kept[:k]) for k in every), (EMBEDDING, [])],
     }
-    return {
+    after = Counter(step.after_forward)
+    for left_out in kept:
+        after.update(left_out)
+    found: dict[PhaseName, tuple[Peak, ...]] = {
         phase: tuple(
             _peak(step, phase, name, alive) for name, extra in names for alive in _moments(step, name, extra)
         )
         for phase, names in candidates.items()
     }
+    found["reference"] = (_peak(step, "reference", HEAD, after),)
+    return found
 
 
 def _left_out(group: Layers, held: Counter[Part]) -> Counter[Part]:

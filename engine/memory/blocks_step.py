@@ -65,6 +65,8 @@ class Step:
     lands_gradients: bool = True
     embedding_gradient: Part | None = None
     """Made last, when the embedding is trained."""
+    after_forward: Counter[Part] = field(default_factory=Counter)
+    """What is held between the forward and the backward pass."""
 
 
 @dataclass(slots=True)
@@ -98,14 +100,16 @@ def step(program: Program, rules: Rules) -> Step:
     loss, held = head(t, x_normed, spec)
     del x_normed
     t.leave_autocast()
+    after_forward = tape.alive()
     tape.phase = HEAD
     if loss.needs_grad:
         _backward(run, loss, head_starts)
     del held, batch, tables
     weight, lands = program.embedding, rules.lands_gradients and rules.counts_weight_gradients
+    is_tied = program.is_tied and rules.head_kind != "score"
     return Step(
-        tape.walked(), tuple(run.groups), program.is_tied, lands,
-        weight.part() if weight.is_trained and rules.counts_weight_gradients else None,
+        tape.walked(), tuple(run.groups), is_tied, lands,
+        weight.part() if weight.is_trained and rules.counts_weight_gradients else None, after_forward,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ frozen ones only as long as they are used (aten/src/ATen/autocast_mode.cpp, cach
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .tape import Tape, Tensor
 from .tape_sizes import Part
@@ -158,21 +158,35 @@ class Torch:
         """Run bitsandbytes 0.50: Linear4bit, MatMul4Bit (keeps no input), MatMul8bitLt."""
         if weight.packing == "gptq":
             return self._gptq(x, weight, name)
+        if weight.packing == "8bit":
+            return self._eight_bit(x, weight, name)
         inner = self.to(x, weight.item_bytes, f"{name} input cast")
         unpacked = [
             Part(f"{name} unpacked", "unpacked weights", weight.num_elements, weight.item_bytes, "fixed")
         ]
-        rows = [Part(f"{name} input in 8 bit", "layer", weight.num_in, 1, "token")]
         out = self.tape.op(
             [inner],
             name,
             weight.num_out,
             weight.item_bytes,
-            forward_scratch=rows if weight.packing == "8bit" else unpacked,
+            forward_scratch=unpacked,
             backward_scratch=unpacked,
         )
         del inner
         return self.to(out, x.item_bytes, f"{name} cast")
+
+    def _eight_bit(self, x: Tensor, weight: Weight, name: str) -> Tensor:
+        """Run MatMul8bitLt of bitsandbytes 0.50: casts its input, packs it, multiplies in int32.
+
+        ``ctx.tensors`` holds the input itself, which checkpointing cannot drop.
+        """
+        sizes = ((weight.num_in, HALF + 1), (weight.num_out, FP32 + HALF))
+        rows = [Part(f"{name} in 8 bit", "layer", width, size, x.per) for width, size in sizes]
+        unpacked = Part(f"{name} unpacked", "unpacked weights", weight.num_elements, x.item_bytes, "fixed")
+        return self.tape.op(
+            [x], name, weight.num_out, x.item_bytes,
+            holds=[x], forward_scratch=rows, backward_scratch=[unpacked],
+        )  # fmt: skip
 
     def _gptq(self, x: Tensor, weight: Weight, name: str) -> Tensor:
         """Run auto-gptq 0.5, qlinear_cuda_old.py: an ordinary product, which keeps the unpacked weight.
@@ -215,11 +229,23 @@ class Torch:
         result = self.add(result, update, f"{name} adapted")
         return self.to(result, expected, f"{name} adapted") if not is_packed else result
 
+    def _whole_product(self, x: Tensor, weight: Weight, whole: Tensor, name: str) -> Tensor:
+        item_bytes = self.autocast or weight.item_bytes
+        with self.tape.within("adapter weights"):
+            whole = self.to(whole, item_bytes, f"{name} weight cast")
+        x = self.to(x, item_bytes, f"{name} input cast")
+        keeps = [whole] if x.needs_grad else []
+        return self.tape.op([x], f"{name} again", weight.num_out, item_bytes, keeps=keeps)
+
+    def _dropped(self, x: Tensor, lora: Lora, name: str) -> Tensor:
+        if not lora.has_dropout:
+            return x
+        mask = self.tape.tensor(f"{name} dropout mask", x.width, 1)
+        return self.tape.op([x], f"{name} dropped", x.width, x.item_bytes, keeps=[mask])
+
     def _low_rank(self, x: Tensor, weight: Weight, lora: Lora, name: str) -> Tensor:
-        if lora.has_dropout:
-            mask = self.tape.tensor(f"{name} dropout mask", x.width, 1)
-            x = self.tape.op([x], f"{name} dropped", x.width, x.item_bytes, keeps=[mask])
-            del mask
+        if not lora.use_dora:
+            x = self._dropped(x, lora, name)
         down, up = self._factors(weight, lora)
         return self.matmul(self.matmul(x, down, down.name), up, up.name)
 
@@ -230,17 +256,27 @@ class Torch:
         )
 
     def _dora(self, x: Tensor, weight: Weight, result: Tensor, name: str) -> Tensor:
-        """Run peft 0.21.2, tuners/lora/dora.py: norms of the whole weight, two scaled results."""
+        """Run peft 0.21.2, tuners/lora/dora.py: norms of the whole weight, two scaled results.
+
+        With dropout the base is computed again, from what is left of its input and the unpacked weight.
+        """
         lora = weight.lora
         assert lora
         item_bytes = max(x.item_bytes, lora.item_bytes)
+        x = self._dropped(x, lora, name)
         held = self._dora_weights(weight, lora, item_bytes, name)
         low = self._low_rank(x, weight, lora, name)
+        if lora.has_dropout:
+            again = replace(weight, item_bytes=item_bytes, packing=None, lora=None, is_trained=False)
+            again_out = self._whole_product(x, again, held[1], name)
+        else:
+            again_out = self.tape.same(result)
         scale = self.tape.op(
             [], f"{name} magnitude", 1, item_bytes,
             per="fixed", trains=[Part(f"{name} magnitude", "", weight.num_out, item_bytes, "fixed")],
         )  # fmt: skip
-        base = self._scaled(scale, result, f"{name} scaled base")
+        base = self._scaled(scale, again_out, f"{name} scaled base")
+        del again_out
         update = self.times(self._scaled(scale, low, f"{name} scaled update"), f"{name} update")
         total = self.add(base, update, f"{name} dora")
         del held, base, update

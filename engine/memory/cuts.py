@@ -8,7 +8,7 @@ from ..specs.estimate import Place
 from ..specs.workload import Quantization, Sharding, Workload
 from .lines import rounded
 from .optimizers import Stretch
-from .tensors import Holdings, Part, holdings
+from .tensors import Holdings, Part, headless, holdings
 
 FSDP = frozenset({"fsdp", "fsdp1"})
 SUB_GROUP_ELEMENTS = 1_000_000_000
@@ -27,7 +27,7 @@ def holdings_of(w: Workload) -> Holdings:
         BadInput: Layers to train are named and not there.
     """
     return holdings(
-        w.model,
+        headless(w.model) if w.stage == "rm" else w.model,
         w.method,
         w.adapter,
         num_trainable_layers=w.num_trainable_layers,

@@ -80,10 +80,26 @@ def _fsdp_gradients(key: Key, name: str, at: Place) -> tuple[Term, ...]:
     if not key.accumulates or key.sharding.syncs_every_batch:
         return sharded
     size = DTYPE_BYTES[key.sharding.reduce] if key.sharding.reduce else key.gather_bytes
-    whole: tuple[PhaseName, ...] = ("reference", "forward", "head", "backward start", "backward end")
+    whole: tuple[PhaseName, ...] = ("reference", "forward", "head", "backward start")
     source = "accelerate 1.15.0, accelerator.py, no_sync: set_requires_gradient_sync(False)"
-    product = Product(elements(key.trained), size)
-    return (*sharded, *term(f"{name} not yet reduced", "gradients", [product], whole, source=source))
+    named, all_of_them = f"{name} not yet reduced", Product(_made_elements(key), size)
+    left = Product(_left_at_the_end(key), size)
+    return (
+        *sharded,
+        *term(named, "gradients", [all_of_them], whole, source=source),
+        *term(named, "gradients", [left], ("backward end",), source=f"{source}; every layer's goes with it"),
+    )
+
+
+def _made_elements(key: Key) -> int:
+    return active_elements(key) if key.optimizer == "badam" else elements(key.trained)
+
+
+def _left_at_the_end(key: Key) -> int:
+    """Elements of what is reduced last: a block and the embedding."""
+    blocks = sum(part.total for part in key.trained if part.where == "block")
+    embedding = sum(part.total for part in key.trained if part.where == "embedding")
+    return -(-blocks // max(1, key.held.model.num_layers or 1)) + embedding
 
 
 def _zero_gradients(key: Key, name: str, at: Place) -> tuple[Term, ...]:

@@ -46,6 +46,7 @@ def head(t: Torch, x: Tensor, spec: Head) -> tuple[Tensor, tuple[Tensor, ...]]:
         "cce": _cut,
         "chunked": _logits_in_chunks,
         "chunked-128": _logits_in_chunks,
+        "score": _score,
     }
     return kinds[spec.kind](t, x, spec)
 
@@ -70,6 +71,8 @@ def _fused_tiles(t: Torch, x: Tensor, spec: Head) -> tuple[Tensor, tuple[Tensor,
         scratch.append(Part("hidden gradient sum", "gradient", x.width, FP32, "token"))
     if weight.is_trained and weight.item_bytes != FP32:
         scratch.append(weight.part(FP32, "gradient")._replace(name="output layer gradient sum"))
+        if not t.counts_weight_gradients:
+            scratch.append(weight.part(section="gradient"))
     kept = tape.tensor("targets and normalizers", 1, 8 + 2 * FP32)
     loss = tape.op(
         [chosen], "log probabilities", 3, FP32,
@@ -153,6 +156,12 @@ def _logits_in_chunks(t: Torch, x: Tensor, spec: Head) -> tuple[Tensor, tuple[Te
     """Logits of all tokens in the compute format, the loss of one chunk of tokens at a time."""
     logits = _project(t, x, spec)
     return t.tape.op([logits], "loss", 1, FP32, keeps=[logits]), ()
+
+
+def _score(t: Torch, x: Tensor, spec: Head) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run the output layer of a reward model: one number per token (transformers, modeling_layers.py)."""
+    weight = Weight("score", x.width, 1, spec.weight.item_bytes, is_trained=True)
+    return t.matmul(x, weight, "score"), ()
 
 
 def _liger(t: Torch, x: Tensor, spec: Head) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -217,7 +217,7 @@ class StateBytes(NamedTuple):
     products: tuple[Product, ...]
     num_bytes: int
     paged_bytes: int
-    """Of them in pages, which may leave the device."""
+    """Beside them, in pages that may leave the device and that torch's allocator does not see."""
 
 
 def state_bytes(rule: Rule, stretches: Sequence[Stretch], own_bytes: int) -> StateBytes:
@@ -235,12 +235,14 @@ def state_bytes(rule: Rule, stretches: Sequence[Stretch], own_bytes: int) -> Sta
         state = rule.matrices if is_special and rule.matrices else rule.state
         copies = rule.matrix_copies if is_special else rule.copies
         for number, size in _kept(state, copies, stretch, own_bytes):
-            totals[size] = totals.get(size, 0) + number * stretch.number
             taken = rounded(int(number * size)) * stretch.number
+            if rule.paged and stretch.size >= PAGED_FROM:
+                paged += taken
+                continue
+            totals[size] = totals.get(size, 0) + number * stretch.number
             num_bytes += taken
-            paged += taken if rule.paged and stretch.size >= PAGED_FROM else 0
         num_bytes += rounded(4) * stretch.number if rule.has_step else 0
-    if "8bit" in rule.state and num_bytes:
+    if "8bit" in rule.state and (num_bytes or paged):
         num_bytes += 2 * QMAP_BYTES
     return StateBytes(
         tuple(Product(n, size) for size, n in sorted(totals.items(), reverse=True)), num_bytes, paged

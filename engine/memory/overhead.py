@@ -5,7 +5,10 @@ from functools import lru_cache
 
 from ..specs.estimate import PHASES, Group, PhaseName, Term
 from ..specs.workload import Workload
+from .cuts import places
 from .lines import HELD, Product, term
+from .state_key import Key, key_of
+from .states import kept_states
 
 MIB = 1 << 20
 DYNAMIC: frozenset[Group] = frozenset({"activations", "logits", "buffers"})
@@ -23,6 +26,7 @@ CUBLAS_HOPPER_BYTES = 4096 * 8 * 1024
 CUBLAS_SOURCE = (
     "torch 2.13.0, ATen/cuda/CublasHandlePool.cpp; one for the program's thread, one for autograd's"
 )
+BNB_PAGES = "bitsandbytes 0.50.2, optim/optimizer.py, get_state_buffer: managed memory from 100,000 elements"
 THREADS = 2
 HOPPER = ("H100", "H200", "H800", "H20", "GH200", "B100", "B200", "B300", "GB200", "GB300")
 """Compute capability 9.0 and newer, as cards are named."""
@@ -59,7 +63,17 @@ def overhead_terms(w: Workload, device_terms: Iterable[Term]) -> tuple[Term, ...
         w: The step.
         device_terms: Its other terms, of which the gaps of the allocator are a share.
     """
-    return (*fixed_overhead(w), *_gaps(w, tuple(device_terms)))
+    return (*fixed_overhead(w), *_paged(key_of(w)), *_gaps(w, tuple(device_terms)))
+
+
+@lru_cache(maxsize=1024)
+def _paged(key: Key) -> tuple[Term, ...]:
+    """Optimizer states in managed memory: on the device while there is room, and not torch's."""
+    if not key.rule.paged or places(key.sharding)[1] != "device":
+        return ()
+    kept = kept_states(key, key.sharding, key.cuts.optimizer)
+    products = [Product(sum(states.paged_bytes for states in kept), 1)]
+    return term("paged optimizer states", "optimizer", products, HELD, source=BNB_PAGES, place="driver")
 
 
 def fixed_overhead(w: Workload) -> tuple[Term, ...]:

@@ -88,8 +88,6 @@ def _fsdp(key: Key, in_forward: bool, is_split: bool) -> tuple[Term, ...]:  # no
     if key.sharding.backend == "fsdp1":
         return (*_gathered(key, whole), *_root_of_fsdp1(whole, trained))
     ratio = DTYPE_BYTES[key.sharding.reduce] / key.gather_bytes if key.sharding.reduce else 1.0
-    if key.accumulates and not key.sharding.syncs_every_batch:
-        trained = Units(0, 0, 0, 0, 0)
     return (
         *_gathered(key, whole),
         *_kept_gathered(key, whole, is_split=is_split, in_forward=in_forward),
@@ -209,7 +207,8 @@ def _on_the_way_back(key: Key, whole: Units, trained: Units, ratio: float) -> tu
 
 
 def _is_tied(key: Key) -> bool:
-    return not any(part.where == "head" for part in key.held.plain)
+    has_own = any(part.where == "head" for part in key.held.plain)
+    return not has_own and key.held.model.tie_word_embeddings is not False
 
 
 def _head_bytes(key: Key) -> int:

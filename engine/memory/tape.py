@@ -107,6 +107,7 @@ class Tape:
         *,
         per: Per = "token",
         keeps: Iterable[Tensor] = (),
+        holds: Iterable[Tensor] = (),
         passes: bool = False,
         keeps_output: bool = False,
         shares: Tensor | None = None,
@@ -123,6 +124,7 @@ class Tape:
             item_bytes: Bytes of an element.
             per: What the width is counted for.
             keeps: What is kept for the backward pass; a tensor kept twice costs once.
+            holds: What it holds past checkpointing: attributes of a function's ``ctx`` are not recomputed.
             passes: The gradient of the output is that of the inputs (sums): no new tensor.
             keeps_output: The output is kept too.
             shares: The output is a view of this tensor.
@@ -146,6 +148,7 @@ class Tape:
             targets = tuple((tensor._slot, passes) for tensor in inputs if tensor._slot)  # noqa: SLF001
             node = Node((slot,), targets, kept, backward_scratch, trains, self._frame, first)
             node.last = self._frame.num_kept if self._frame else 0
+            node.held = self._hold(holds)
             self._nodes.append(node)
         return output
 
@@ -165,6 +168,12 @@ class Tape:
                 storage.refs += 1
                 kept.append(storage)
         return kept
+
+    def _hold(self, tensors: Iterable[Tensor]) -> list[Storage]:
+        held = [tensor._storage for tensor in tensors]  # noqa: SLF001 - own handle
+        for storage in held:
+            storage.refs += 1
+        return held
 
     def split(self, x: Tensor, *pieces: tuple[str, int]) -> list[Tensor]:
         """Return views of a tensor by name and width; their gradients are joined to one of the full width."""
@@ -251,7 +260,7 @@ class Tape:
     def _step(self, node: Node) -> None:
         gradients = [slot.take() for slot in node.outs if slot.grad]
         if not gradients:
-            self._release(node.kept)
+            self._release((*node.kept, *node.held))
             return
         gradient = gradients[0]
         kept = self._kept_of(node)
@@ -265,7 +274,7 @@ class Tape:
         landed = [self._make(part, WEIGHT_GRADIENT) for part in node.weight_gradients]
         self._flash(node.scratch)
         self._release(gradients)
-        self._release(kept)
+        self._release((*kept, *node.held))
         self._leave(node)
         if not self._lands:
             self._release(landed)

@@ -58,3 +58,5 @@ class Node:
     first: int = 0
     last: int = 0
     """Of a frame: which of the tensors that its second run keeps are this operation's."""
+    held: Sequence[Storage] = ()
+    """What it holds although its frame is run again."""

@@ -1,7 +1,7 @@
 """The tensors of a model and of what is trained on it, one by one: thresholds and shards need them. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Literal
@@ -139,6 +139,17 @@ def holdings(
     )
     copies = tuple(part for name in adapter.modules_to_save for part in _named(model, name))
     return Holdings(model, packed, plain, (*added, *copies), added, copies)
+
+
+@lru_cache(maxsize=256)
+def headless(model: ModelSpec) -> ModelSpec:
+    """Return a model without its output layer, as a reward model is (transformers, modeling_layers.py)."""
+    count = model.parameters
+    if count is None:
+        return model
+    linears = tuple(shape for shape in count.linears if shape.path not in HEADS)
+    counted = replace(count, linears=linears, groups=replace(count.groups, lm_head=0))
+    return replace(model, parameters=counted, tie_word_embeddings=False)
 
 
 def _is_tied_head(shape: LinearShape) -> bool:

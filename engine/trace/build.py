@@ -114,7 +114,9 @@ def as_fake(model: Any, workload: Workload) -> None:
 def _fake_parameter(parameter: nn.Parameter, name: str, workload: Workload) -> nn.Parameter:
     dtype = parameter.dtype
     if parameter.requires_grad and not _keeps_format(name, workload):
-        dtype = torch.float32 if "magnitude" in name else DTYPES[workload.trainable]
+        # trl 1.16 leaves DoRA's magnitudes as they are; DeepSpeed gives the whole module one format.
+        is_kept = "magnitude" in name and workload.sharding.backend != "zero"
+        dtype = torch.float32 if is_kept else DTYPES[workload.trainable]
     elif workload.upcast_frozen and dtype in (torch.bfloat16, torch.float16):
         dtype = torch.float32
     empty = torch.empty(parameter.shape, dtype=dtype, device="cpu")

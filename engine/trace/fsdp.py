@@ -56,9 +56,22 @@ def shard(model: Any, bare: Any, layers: nn.ModuleList, workload: Workload, on: 
     keep = {**common, "reshard_after_forward": workload.sharding.reshard_after_forward}
     for layer in layers:
         fully_shard(layer, **keep)
+    if workload.trainer in ("trl", "transformers"):
+        _shard_towers(bare, layers, keep)
     if workload.trainer in ("trl", "transformers", "torchtitan"):
         _shard_ends(bare, keep, common)
     fully_shard(model, **common)
+
+
+def _shard_towers(bare: Any, layers: nn.ModuleList, keep: dict[str, Any]) -> None:
+    """Wrap what else transformers does not split: layers of towers, the inner ones first."""
+    from torch.distributed.fsdp import fully_shard
+
+    names = set(getattr(bare, "_no_split_modules", None) or ())
+    own = {id(part) for layer in layers for part in layer.modules()}
+    for part in reversed(list(bare.modules())):
+        if type(part).__name__ in names and id(part) not in own:
+            fully_shard(part, **keep)
 
 
 def _shard_ends(bare: Any, keep: dict[str, Any], common: dict[str, Any]) -> None:
