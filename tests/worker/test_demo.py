@@ -79,7 +79,8 @@ print(told)
 @pytest.mark.train
 def test_a_damaged_model_is_built_anew(lab: Any, tmp_path: Path) -> None:
     done = lab.python("-c", DAMAGE, cwd=tmp_path)
-    assert done.stdout.strip() == str(["building the demo model from its seed"] * 2), done.stderr
+    last = done.stdout.strip().splitlines()[-1]  # deepspeed, where it is installed, has a line on the CPU
+    assert last == str(["building the demo model from its seed"] * 2), done.stderr
 
 
 @pytest.mark.train
