@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt tools/install.py
 
-.PHONY: help demo check fix help-file accuracy bench clean
+.PHONY: help demo check fix help-file accuracy grid bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -36,6 +36,9 @@ help-file: $(VENV)/.installed-train  ## Write what `ftwiz --help` prints, after 
 ROWS ?= ../shared/corpus/memory/measured.json
 accuracy: $(VENV)/.installed-dev  ## Compare the memory estimate with measurements: ROWS=file.json; writes docs/accuracy.md.
 	$(BIN)/python docs/make_accuracy.py $(ROWS)
+
+grid: $(VENV)/.installed-train  ## Compare the fast memory estimate with the exact one on 240 configurations; writes docs/fast-against-exact.md.
+	nice $(BIN)/python tools/memory_grid.py
 
 bench: $(VENV)/.installed-dev  ## Measure: commands against a bare Python, hardware readings, bytes over the line, the worker against the plain script.
 	$(BIN)/python bench/startup.py

@@ -151,6 +151,7 @@ def _rules(w: Workload) -> Rules:
         widens_output=w.autocast is not None and w.trainer in ("trl", "transformers"),
         fills_tiles=_tokens(w) >= TILE_TOKENS,
         is_float16=_scores_are_float16(w),
+        casts_layers=w.sharding.backend == "fsdp",
     )
 
 

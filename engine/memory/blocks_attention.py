@@ -40,6 +40,8 @@ class Attention:
     is_gated: bool = False
     """The query projection makes a gate of the output too (Qwen3-Next)."""
     softcap: bool = False
+    has_sinks: bool = False
+    """Every head has one score more, of no token (GPT-OSS)."""
 
     @property
     def query_width(self) -> int:
@@ -181,6 +183,10 @@ def _eager(t: Torch, heads: Heads, spec: Attention) -> Tensor:
         scores = t.times(capped, "capped scores")
         del capped
     scores = t.tape.op([scores], "masked scores", number, item_bytes, per="pair", passes=True)
+    if spec.has_sinks:
+        weights = _with_sinks(t, scores, spec)
+        del scores
+        return _weighted_values(t, weights, value, spec)
     # float16 in and float32 out is one kernel, bfloat16 is cast first (torch 2.13, aten/native/SoftMax.cpp).
     widened = t.tape.same(scores) if t.is_float16 else t.to(scores, FP32, "float32 scores")
     product = [Part("weights times their gradient", "gradient", number, FP32, "pair")]
@@ -188,10 +194,29 @@ def _eager(t: Torch, heads: Heads, spec: Attention) -> Tensor:
         [widened], "attention weights", number, FP32, per="pair", keeps_output=True, backward_scratch=product
     )
     del widened
-    weights = t.to(weights, original, "attention weights cast")
-    width = number * (spec.value_dim or spec.head_dim)
+    return _weighted_values(t, t.to(weights, original, "attention weights cast"), value, spec)
+
+
+def _weighted_values(t: Torch, weights: Tensor, value: Tensor, spec: Attention) -> Tensor:
+    width = spec.num_heads * (spec.value_dim or spec.head_dim)
     out = _product(t, (weights, value), "attention output", _Extent("token", width))
     return t.copy(out, "attention output copy")
+
+
+def _with_sinks(t: Torch, scores: Tensor, spec: Attention) -> Tensor:
+    """GPT-OSS (models/gpt_oss): scores and sinks, less the largest; softmax in their own format."""
+    number, item_bytes = spec.num_heads, scores.item_bytes
+
+    def made(x: Tensor, name: str) -> Tensor:
+        return t.tape.op([x], name, number, item_bytes, per="pair")
+
+    joined = t.times(made(scores, "scores and sinks"), "scores less the largest")
+    product = [Part("weights times their gradient", "gradient", number, item_bytes, "pair")]
+    weights = t.tape.op(
+        [joined], "attention weights", number, item_bytes, per="pair", keeps_output=True,
+        backward_scratch=product,
+    )  # fmt: skip
+    return t.tape.op([weights], "weights of tokens", number, item_bytes, per="pair", shares=weights)
 
 
 class _Extent(NamedTuple):

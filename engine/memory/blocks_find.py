@@ -115,6 +115,7 @@ def _attention(parts: Parts, out: LinearShape, inside: dict[str, LinearShape]) -
         key_norm=_head_norm(parts, "k_norm", kv_heads, head_dim),
         rotates=parts.model.model_type not in UNTURNED,
         softcap=parts.model.model_type == "gemma2",
+        has_sinks=parts.model.model_type == "gpt_oss",
     )  # fmt: skip
 
 

@@ -40,6 +40,8 @@ class Rules:
     fills_tiles: bool = True
     num_frozen_layers: int = 0
     is_float16: bool = False
+    casts_layers: bool = False
+    """FSDP2 casts what a layer returns to the format it is gathered in (MixedPrecisionPolicy)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ def _unit(run: _Run, x: Tensor, layer: Layer, *, is_paired: bool) -> Tensor:
         t.layer = name
         try:
             with t.tape.within("layer"):
-                return run_layer(t, x, layer)
+                return _run_unit(run, x, layer)
         finally:
             if t.tape.recomputes:
                 t.leave_autocast()
@@ -186,8 +188,15 @@ def _unit(run: _Run, x: Tensor, layer: Layer, *, is_paired: bool) -> Tensor:
     if mode == "full" or is_paired or mode == "every-2nd":
         x = t.tape.checkpoint(again, x)
         t.layer = f"{name} plain"
-        return run_layer(t, x, layer) if is_paired else x
-    return run_layer(t, x, layer)
+        return _run_unit(run, x, layer) if is_paired else x
+    return _run_unit(run, x, layer)
+
+
+def _run_unit(run: _Run, x: Tensor, layer: Layer) -> Tensor:
+    out = run_layer(run.t, x, layer)
+    if run.rules.casts_layers and run.t.autocast:
+        return run.t.to(out, run.t.autocast, "layer output cast")
+    return out
 
 
 def run_layer(t: Torch, x: Tensor, layer: Layer) -> Tensor:

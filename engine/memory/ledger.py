@@ -7,7 +7,7 @@ from .activations import activation_terms
 from .disk import disk_terms
 from .host import host_terms
 from .overhead import overhead_notes, overhead_terms
-from .sharding import buffer_terms
+from .sharding import buffer_terms, moments_apart
 from .states import state_terms
 
 REPLAYED = "gaps of the allocator"
@@ -30,6 +30,8 @@ def estimate(workload: Workload) -> Estimate:
     if workload.model.parameters is None:
         raise Refused(f"the memory of this model cannot be estimated: {workload.model.unknown_reason}")
     tensors = (*state_terms(workload), *buffer_terms(workload), *_activations(workload))
+    if workload.sharding.backend == "fsdp" and workload.checkpointing == "full":
+        tensors = moments_apart(tensors)
     return Estimate(
         tier="fast",
         terms=(*tensors, *overhead_terms(workload, tensors), *_beside_the_device(workload)),

@@ -4,6 +4,7 @@ FSDP2 as accelerate 1.15 wraps it: every block is a unit, the input embedding is
 the output layer is one that stays gathered from the forward to the backward pass.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +24,14 @@ TITAN_SPLITS_SINCE = "2025-07-28"
 """Day from which torchtitan does the same (83e6941, apply_fsdp)."""
 IN_FORWARD: frozenset[LossHead] = frozenset({"fused-tiles", "liger", "cce", "chunked", "chunked-128"})
 """Loss heads whose peak is inside the model's forward pass, where the last gather is not yet freed."""
+ARRIVING, RETURNING = "output layer as it arrives", "embedding, its gradient and the reduction"
+AFTER_A_LAYER: dict[str, PhaseName] = {ARRIVING: "forward", RETURNING: "backward end"}
+"""Buffers of a moment when no layer is in work, in a phase in which one is."""
+IN_WORK = frozenset({
+    "layer in work", "adapter weights in full", "unpacked weights", "copies of weights in the compute format",
+    "gradients of activations",
+})  # fmt: skip
+"""Terms of activations that end with their layer."""
 BUCKETS = (
     "torch 2.13.0, csrc/distributed/c10d/reducer.cpp; accelerate 1.15.0: gradient_as_bucket_view is False"
 )
@@ -62,6 +71,25 @@ def buffer_terms(w: Workload) -> tuple[Term, ...]:
     if w.sharding.backend in FSDP and w.sharding.num_shards > 1:
         return _fsdp(key, w.loss in IN_FORWARD, _is_split(w))
     return ()
+
+
+def moments_apart(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    """Return terms in which what arrives after a layer counts as far as it is more than the layer held.
+
+    Args:
+        terms: Of all rooms; those of a checkpointed model, whose layers hold nothing when they are done.
+    """
+    work = {
+        late: sum(line.num_bytes for line in terms if phase in line.phases and line.name in IN_WORK)
+        for late, phase in AFTER_A_LAYER.items()
+    }
+    return tuple(
+        replace(line, num_bytes=left, formula=f"{line.formula} - {work[line.name]:,} B")
+        if line.name in work
+        else line
+        for line in terms
+        if (left := line.num_bytes - work.get(line.name, 0)) > 0
+    )
 
 
 def _is_split(w: Workload) -> bool:
@@ -176,7 +204,7 @@ def _kept_gathered(key: Key, whole: Units, *, is_split: bool, in_forward: bool) 
         *kept,
         *_line("gathered output layer", whole.tail, ("head",)),
         *_line("buffer beside the output layer", beside, ("head",)),
-        *_line("output layer as it arrives", arriving, ("forward",)),
+        *_line(ARRIVING, arriving, ("forward",)),
     )
 
 
@@ -199,7 +227,7 @@ def _on_the_way_back(key: Key, whole: Units, trained: Units, ratio: float) -> tu
         *_line("gradients being reduced", max(reduced, tail), ("backward start",)),
         *_line("gradients being reduced", reduced, ("backward end",)),
         *_line(
-            "embedding, its gradient and the reduction",
+            RETURNING,
             max(0, *(m - held for m in moments)),
             ("backward end",),
         ),
