@@ -101,17 +101,17 @@ def judge(
         return Verdict(word="unknown", needed_bytes=max(0, likely_bytes), free_bytes=free_bytes, text=text)
     margin = math.ceil(likely_bytes * min(uncertainty, 1e6))
     needed = likely_bytes + margin
-    sum_text = f"{_gib(likely_bytes)} and a margin of {_gib(margin)} for what the estimate may be wrong by"
+    sum_text = f"{gib(likely_bytes)} and a margin of {gib(margin)} for what the estimate may be wrong by"
     if free_bytes is None:
         text = f"needs {sum_text}; how much is free on the {what} is not known"
         return Verdict(word="unknown", needed_bytes=needed, free_bytes=None, text=text)
     if needed <= free_bytes:
-        text = f"{sum_text}; {_gib(free_bytes)} are free"
+        text = f"{sum_text}; {gib(free_bytes)} are free"
         return Verdict(word="fits", needed_bytes=needed, free_bytes=free_bytes, text=text)
     if least_bytes <= free_bytes:
-        text = f"{sum_text}; only {_gib(free_bytes)} are free, so it may run out of memory"
+        text = f"{sum_text}; only {gib(free_bytes)} are free, so it may run out of memory"
         return Verdict(word="tight", needed_bytes=needed, free_bytes=free_bytes, text=text)
-    text = f"{_gib(least_bytes)} at least, and {_gib(free_bytes)} are free"
+    text = f"{gib(least_bytes)} at least, and {gib(free_bytes)} are free"
     return Verdict(word="no", needed_bytes=needed, free_bytes=free_bytes, text=text)
 
 
@@ -120,5 +120,6 @@ def _together(estimate: Estimate, phase: PhaseName, num_ranks: int) -> int:
     return own * num_ranks + estimate.phase_bytes(phase, "host")
 
 
-def _gib(num_bytes: int) -> str:
+def gib(num_bytes: int) -> str:
+    """Return bytes as people say them: ``17.9 GiB``."""
     return f"{num_bytes / GIB:,.1f} GiB"

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from ..memory.verdict import GIB
 from ..specs.job import Job
 from ..specs.machine import CPU, Machine
 
-GIB = 1 << 30
 LEAST_TOKENS = 128
 CARDS_GIB = (24, 32, 40, 48, 80, 96, 141, 192, 288)
 """Sizes that accelerators are sold in."""

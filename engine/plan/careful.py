@@ -1,13 +1,14 @@
 """The plan for a model whose shape is not known: no choice rests on bytes, and the plan says so."""
 
 from ..backends import BACKENDS, backend, visible_environment
-from ..errors import BadInput
 from ..specs.job import Job, PlanPins
 from ..specs.machine import CPU, Device, Machine
 from ..specs.model import ModelSpec
 from ..specs.plan import Backend, Plan, Reason, Rejected, Strategy
 from .choices import (
+    broken_rule,
     check_engine_pins,
+    check_split,
     choose_devices,
     choose_num_processes,
     choose_precision,
@@ -43,6 +44,7 @@ def careful_plan(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
     num_processes, processes_reason = choose_num_processes(job, name, devices)
     chosen, device_reasons = choose_devices(devices, num_processes, of_kind(machine, kind))
     packings, _ = choose_packings(job, devices)
+    check_split(job, num_processes)
     micro_batch, micro_reason = _choose_micro_batch(job, num_processes)
     checkpointing, checkpointing_reason = _choose_checkpointing(job.plan, kind)
     precision, precision_reason = choose_precision(job.plan, kind, chosen)
@@ -74,14 +76,9 @@ def _choose_backend(job: Job, devices: tuple[Device, ...]) -> tuple[Backend, Rea
     broken = {
         candidate.NAME: rule
         for candidate in BACKENDS
-        if candidate.NAME in AUTOMATIC | {pins.backend}
-        for rule in reversed(candidate.RULES)  # the first broken rule speaks
-        if rule.broken(job, devices)
+        if candidate.NAME in AUTOMATIC | {pins.backend} and (rule := broken_rule(candidate, job, devices))
     }
     if pins.backend != "auto":
-        if rule := broken.get(pins.backend):
-            hint = "change what does not fit, or set plan.backend to auto"
-            raise BadInput(f"plan.backend is {pins.backend}: {rule.text}", hint=hint)
         return pins.backend, Reason(about="backend", text="pinned in the job"), ()
     rejected = [Rejected(choice=name, text=rule.text, source=rule.source) for name, rule in broken.items()]
     wanted = len(devices) or 1 if pins.num_processes == "auto" else pins.num_processes
@@ -105,14 +102,8 @@ def _choose_backend(job: Job, devices: tuple[Device, ...]) -> tuple[Backend, Rea
 
 def _choose_sharding(base: Strategy, pins: PlanPins) -> tuple[Strategy, list[Reason]]:
     """Take the engine's most careful way that offloads nothing unasked: it splits and drops the most."""
-    size = pins.shard_size
-    if size != "auto" and base.num_processes % size:
-        raise BadInput(
-            f"plan.shard_size {size} does not divide the {base.num_processes} ranks",
-            hint=f"set it to one of {divisors(base.num_processes)[1:]}, or to auto",
-        )
     offered = backend(base.backend).strategies(base, pins)
-    chosen = min(reversed(offered), key=_num_offloads)
+    chosen = min(reversed(offered), key=lambda way: way.num_offloads)
     if base.backend not in {"zero", "fsdp"}:
         return chosen, []
     text = sharding_text(chosen)
@@ -121,20 +112,10 @@ def _choose_sharding(base: Strategy, pins: PlanPins) -> tuple[Strategy, list[Rea
     return chosen, [Reason(about="sharding", text=f"{text}: {why}")]
 
 
-def _num_offloads(strategy: Strategy) -> int:
-    return (strategy.offload_optimizer != "none") + (strategy.offload_parameters != "none")
-
-
 def _choose_micro_batch(job: Job, num_processes: int) -> tuple[int, Reason]:
     per_rank = job.train.global_batch_size // num_processes
     pinned = job.plan.micro_batch_size
     if pinned != "auto":
-        if per_rank % pinned:
-            raise BadInput(
-                f"plan.micro_batch_size {pinned} does not divide the {per_rank} sequences of a rank "
-                f"(train.global_batch_size {job.train.global_batch_size} over {num_processes})",
-                hint=f"set it to one of {divisors(per_rank)}, or to auto",
-            )
         return pinned, Reason(about="micro_batch_size", text="pinned in the job")
     most = max(1, MICRO_BATCH_TOKENS // job.train.max_length)
     micro_batch = max(size for size in divisors(per_rank) if size <= most)

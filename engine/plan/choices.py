@@ -1,11 +1,12 @@
 """What every plan decides alike: devices, ranks, number format; and what pins cannot say."""
 
 from ..backends import BACKENDS, ENGINE_PINS, backend, can_be_shown
+from ..backends import Backend as Engine
 from ..errors import BadInput, Refused
 from ..specs.job import Job, PlanPins
 from ..specs.machine import CPU, Device, Machine
 from ..specs.model import ModelSpec
-from ..specs.plan import Backend, Precision, Reason, Strategy
+from ..specs.plan import Backend, Precision, Reason, Rule, Strategy
 
 ZERO_SPLITS = (
     "nothing",
@@ -66,6 +67,40 @@ def check_engine_pins(pins: PlanPins) -> None:
                 f"plan.{name} is for plan.backend {takers}, and plan.backend is {pins.backend}",
                 hint=f"set plan.backend to {takers}, or take plan.{name} out",
             )
+
+
+def broken_rule(engine: Engine, job: Job, devices: tuple[Device, ...]) -> Rule | None:
+    """Return the first rule of an engine that a job breaks.
+
+    Raises:
+        BadInput: The engine is the pinned one.
+    """
+    rule = next((rule for rule in engine.RULES if rule.broken(job, devices)), None)
+    if rule is not None and job.plan.backend == engine.NAME:
+        hint = "change what does not fit, or set plan.backend to auto"
+        raise BadInput(f"plan.backend is {engine.NAME}: {rule.text}", hint=hint)
+    return rule
+
+
+def check_split(job: Job, num_processes: int) -> None:
+    """Refuse pinned sizes that do not come out even.
+
+    Raises:
+        BadInput: One does not divide a rank's share of the global batch, or the ranks.
+    """
+    per_rank = job.train.global_batch_size // num_processes
+    micro_batch, shards = job.plan.micro_batch_size, job.plan.shard_size
+    if micro_batch != "auto" and per_rank % micro_batch:
+        raise BadInput(
+            f"plan.micro_batch_size {micro_batch} does not divide the {per_rank} sequences of a rank "
+            f"(train.global_batch_size {job.train.global_batch_size} over {num_processes})",
+            hint=f"set it to one of {divisors(per_rank)}, or to auto",
+        )
+    if shards != "auto" and num_processes % shards:
+        raise BadInput(
+            f"plan.shard_size {shards} does not divide the {num_processes} ranks",
+            hint=f"set it to one of {divisors(num_processes)[1:]}, or to auto",
+        )
 
 
 def sharding_text(strategy: Strategy) -> str:

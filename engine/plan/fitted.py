@@ -1,9 +1,10 @@
 """The plan for a model whose shape is known: all ways are estimated and timed, and the best is taken."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 
-from ..backends import BACKENDS, Backend, backend, visible_environment
+from ..backends import BACKENDS, Backend, visible_environment
 from ..errors import BadInput, Refused
 from ..specs.job import Job
 from ..specs.machine import CPU, Device, Machine
@@ -12,11 +13,12 @@ from ..specs.plan import Plan, Precision, Reason, Rejected, Strategy
 from ..specs.workload import Stack
 from . import advice, words
 from .choices import (
+    broken_rule,
     check_engine_pins,
+    check_split,
     choose_devices,
     choose_num_processes,
     choose_precision,
-    divisors,
     length_reasons,
     of_kind,
     usable_devices,
@@ -42,31 +44,45 @@ def fitted_plan(job: Job, model: ModelSpec, machine: Machine, *, stack: Stack | 
         Refused: The machine does not have what is pinned, or nothing fits; the hint says what would.
     """
     check_engine_pins(job.plan)
-    devices = usable_devices(job.plan, machine)
-    _check_micro_batch(job)
-    question = _question(job, model, machine, stack=stack)
-    unpacked = choose_packings(job, devices)[1]
-    engines, broken = _engines(job, devices)
-    precision, precision_reason = choose_precision(job.plan, _kind(devices), devices)
-    ways = list(_ways(job, devices, engines, precision))
-    ranking = search(question, ways)
+    seen = _look(job, model, machine, stack)
+    question, ranking = seen.question, seen.ranking
     best = ranking.fitting[0] if ranking.fitting else _nearest(question, ranking)
     if best is None and job.plan.ignore_estimate:
         best = timed(question, ranking.failing[0])
     if best is None:
         hint = advice.what_would_fit(job, machine, lambda other, box: _can_fit(other, model, box, stack))
         raise Refused(words.nothing_fits(ranking.failing[0], job), hint=hint)
-    rejected = (*_needless(engines, ways, devices), *broken, *unpacked)
-    return _plan(question, best, ranking, rejected=rejected, precision=precision_reason)
+    return _plan(seen, best)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """What was looked at, and what was not."""
+
+    question: Question
+    ranking: Ranking
+    rejected: tuple[Rejected, ...]
+    precision: Reason
+
+
+def _look(job: Job, model: ModelSpec, machine: Machine, stack: Stack | None) -> _Seen:
+    devices = usable_devices(job.plan, machine)
+    unpacked = choose_packings(job, devices)[1]
+    engines, broken = _engines(job, devices)
+    precision, reason = choose_precision(job.plan, _kind(devices), devices)
+    question = _question(job, model, machine, stack=stack)
+    ways = list(_ways(job, devices, engines, precision))
+    return _Seen(
+        question=question,
+        ranking=search(question, ways),
+        rejected=(*_needless(engines, ways, devices), *broken, *unpacked),
+        precision=reason,
+    )
 
 
 def _can_fit(job: Job, model: ModelSpec, machine: Machine, stack: Stack | None) -> bool:
     try:
-        devices = usable_devices(job.plan, machine)
-        engines, _ = _engines(job, devices)
-        precision, _ = choose_precision(job.plan, _kind(devices), devices)
-        ways = list(_ways(job, devices, engines, precision))
-        return bool(search(_question(job, model, machine, stack=stack), ways).fitting)
+        return bool(_look(job, model, machine, stack).ranking.fitting)
     except (BadInput, Refused):
         return False
 
@@ -85,15 +101,6 @@ def _kind(devices: tuple[Device, ...]) -> str:
     return devices[0].kind if devices else CPU
 
 
-def _check_micro_batch(job: Job) -> None:
-    pinned, batch = job.plan.micro_batch_size, job.train.global_batch_size
-    if pinned != "auto" and batch % pinned:
-        raise BadInput(
-            f"plan.micro_batch_size {pinned} does not divide train.global_batch_size {batch}",
-            hint=f"set it to one of {divisors(batch)}, or to auto",
-        )
-
-
 def _engines(job: Job, devices: tuple[Device, ...]) -> tuple[list[Backend], tuple[Rejected, ...]]:
     """Return the engines that can be used, and for the others the first rule that they break."""
     pinned = job.plan.backend
@@ -103,12 +110,9 @@ def _engines(job: Job, devices: tuple[Device, ...]) -> tuple[list[Backend], tupl
             pinned == "auto" and not devices and engine.NAME not in ON_CPU
         ):
             continue
-        rule = next((rule for rule in engine.RULES if rule.broken(job, devices)), None)
+        rule = broken_rule(engine, job, devices)
         if rule is None:
             usable.append(engine)
-        elif pinned == engine.NAME:
-            hint = "change what does not fit, or set plan.backend to auto"
-            raise BadInput(f"plan.backend is {pinned}: {rule.text}", hint=hint)
         else:
             rejected.append(Rejected(choice=engine.NAME, text=rule.text, source=rule.source))
     return usable, tuple(rejected)
@@ -142,6 +146,7 @@ def _ways(
             and (ranks == 1 or (not devices and _is_free(job)))
         ):
             continue
+        check_split(job, ranks)
         checkpointings = (False, True) if pinned == "auto" else (pinned,)
         for checkpointing, packing in product(checkpointings, packings):
             base = Strategy(
@@ -154,14 +159,14 @@ def _ways(
                 mixed_precision=precision,
                 quantization=packing,
             )
-            for way in backend(engine.NAME).strategies(base, pins):
+            for way in engine.strategies(base, pins):
                 if _is_looked_at(way, job):
                     yield way
 
 
 def _is_looked_at(way: Strategy, job: Job) -> bool:
     """Whether a way could be better than a simpler one, or is pinned."""
-    does_something = way.num_processes > 1 or _offloads(way) or way.backend == "single"
+    does_something = way.num_processes > 1 or way.num_offloads > 0 or way.backend == "single"
     is_asked_for = job.plan.quantization != "auto" or is_worth_a_look(way)
     return (job.plan.backend != "auto" or does_something) and is_asked_for
 
@@ -169,10 +174,6 @@ def _is_looked_at(way: Strategy, job: Job) -> bool:
 def _is_free(job: Job) -> bool:
     """Whether nobody asks for several ranks: on the CPU one process uses all cores already."""
     return job.plan.num_processes in {"auto", 1}
-
-
-def _offloads(strategy: Strategy) -> bool:
-    return strategy.offload_optimizer != "none" or strategy.offload_parameters != "none"
 
 
 def _nearest(question: Question, ranking: Ranking) -> Option | None:
@@ -183,14 +184,8 @@ def _nearest(question: Question, ranking: Ranking) -> Option | None:
     return max(near, key=lambda option: (option.verdict.word == "tight", option.pace), default=None)
 
 
-def _plan(
-    question: Question,
-    best: Option,
-    ranking: Ranking,
-    *,
-    rejected: tuple[Rejected, ...],
-    precision: Reason,
-) -> Plan:
+def _plan(seen: _Seen, best: Option) -> Plan:
+    question, ranking = seen.question, seen.ranking
     job, machine, strategy = question.job, question.machine, best.strategy
     devices = usable_devices(job.plan, machine)
     among = of_kind(machine, strategy.device_kind)
@@ -203,7 +198,7 @@ def _plan(
         *device_reasons,
         words.micro_batch_reason(best, job, ranking),
         words.checkpointing_reason(best, job, others),
-        precision,
+        seen.precision,
         *packing_reasons(question, best, ranking),
         words.memory_reason(best),
         *words.host_reasons(best, machine.host.available_bytes),
@@ -218,7 +213,7 @@ def _plan(
         rejected=(
             *words.rejections(best, others),
             *against_packing(job, devices, best, ranking),
-            *rejected,
+            *seen.rejected,
         ),
         estimate=best.estimate,
         verdict=best.verdict,

@@ -6,13 +6,14 @@ from ..backends.rules import PACKING_RULES
 from ..errors import BadInput
 from ..memory.quantized import exact_bytes
 from ..memory.tensors import Part, elements, holdings
+from ..memory.verdict import GIB, gib
 from ..memory.workload import packing_of
 from ..specs.job import Job
 from ..specs.machine import Device
 from ..specs.model import ModelSpec
 from ..specs.plan import Packing, Reason, Rejected, Rule, Strategy
 from ..specs.workload import DTYPE_BYTES
-from .search import GIB, Option, Question, Ranking, workload
+from .search import Option, Question, Ranking, workload
 
 UNASKED: Packing = "nf4"
 """What is looked at where nothing is pinned: the least memory, and adapters on it lose little or nothing
@@ -131,7 +132,7 @@ def _first(options: Iterable[Option], *, packed: bool) -> Option | None:
 
 
 def _size(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:,.1f} GiB" if num_bytes >= GIB // 10 else f"{num_bytes / MIB:,.2f} MiB"
+    return gib(num_bytes) if num_bytes >= GIB // 10 else f"{num_bytes / MIB:,.2f} MiB"
 
 
 def _count(number: int) -> str:

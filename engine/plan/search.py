@@ -20,7 +20,6 @@ from ..specs.workload import Stack, Workload
 from ..speed import predict
 from .choices import divisors
 
-GIB = 1 << 30
 NEAR = 0.05
 """Speeds that differ by less are equal: predictions are not better than that, and the simpler way wins."""
 _SIMPLE = {"single": 0, "ddp": 1, "zero": 2, "fsdp": 3}

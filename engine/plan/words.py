@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ..memory.verdict import gib
 from ..specs.job import Job
 from ..specs.plan import Reason, Rejected, Strategy
 from .choices import sharding_text
-from .search import GIB, NEAR, Option, Ranking
+from .search import NEAR, Option, Ranking
 
 
 def label(strategy: Strategy) -> str:
@@ -69,7 +70,7 @@ def checkpointing_reason(best: Option, job: Job, others: Iterable[Option]) -> Re
     twin = next((other for other in others if _without_sizes(other.strategy) == wanted), None)
     source = "Chen et al. 2016, arXiv 1604.06174"
     if twin is None or not twin.fits:
-        needed = f"needs {_gib(twin.verdict.needed_bytes)}" if twin else "does not fit"
+        needed = f"needs {gib(twin.verdict.needed_bytes)}" if twin else "does not fit"
         return Reason(about=about, text=f"without it one sequence {needed} with its margin", source=source)
     ratio = best.pace / twin.pace if twin.pace else 1.0
     if best.strategy.gradient_checkpointing:
@@ -88,14 +89,14 @@ def memory_reason(best: Option) -> Reason:
 
 def host_reasons(best: Option, available_bytes: int | None) -> list[Reason]:
     """Say what the host will hold, where that is much: with offload."""
-    if not _offloads(best):
+    if not best.strategy.num_offloads:
         return []
     free = (
         "how much is free there is not known"
         if available_bytes is None
-        else f"{_gib(available_bytes)} are free"
+        else f"{gib(available_bytes)} are free"
     )
-    return [Reason(about="host memory", text=f"needs {_gib(best.estimate.host_bytes)}; {free}")]
+    return [Reason(about="host memory", text=f"needs {gib(best.estimate.host_bytes)}; {free}")]
 
 
 def speed_reasons(best: Option) -> list[Reason]:
@@ -122,8 +123,12 @@ def rejections(best: Option, others: Iterable[Option]) -> list[Rejected]:
         name = label(other.strategy)
         if name != label(best.strategy) and (name not in kept or _is_better(other, kept[name])):
             kept[name] = other
-    if not _offloads(best):
-        kept = {name: option for name, option in kept.items() if not (option.fits and _offloads(option))}
+    if not best.strategy.num_offloads:
+        kept = {
+            name: option
+            for name, option in kept.items()
+            if not (option.fits and option.strategy.num_offloads)
+        }
     ordered = sorted(
         kept.items(), key=lambda item: (not item[1].fits, -item[1].pace, item[1].verdict.needed_bytes)
     )
@@ -153,9 +158,9 @@ def _against(option: Option, best: Option) -> str:
     found = option.verdict
     if not option.fits:
         if found.free_bytes is None:
-            return f"needs {_gib(found.needed_bytes)} with its margin, and how much is free is not known"
+            return f"needs {gib(found.needed_bytes)} with its margin, and how much is free is not known"
         word = "may run out of memory" if found.word == "tight" else "does not fit"
-        return f"{word}: {_gib(found.needed_bytes)} with its margin, {_gib(found.free_bytes)} free"
+        return f"{word}: {gib(found.needed_bytes)} with its margin, {gib(found.free_bytes)} free"
     if not option.pace or not best.pace:
         return "fits, with more moving parts"
     ratio = best.pace / option.pace
@@ -165,13 +170,5 @@ def _against(option: Option, best: Option) -> str:
     return f"fits, and is {ratio:.1f} times slower: most of it {slowest}"
 
 
-def _offloads(option: Option) -> bool:
-    return "cpu" in {option.strategy.offload_optimizer, option.strategy.offload_parameters}
-
-
 def _without_sizes(strategy: Strategy) -> Strategy:
     return replace(strategy, micro_batch_size=1, gradient_accumulation_steps=1)
-
-
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:,.1f} GiB"

@@ -49,6 +49,11 @@ class Strategy:
     """How bitsandbytes packs the frozen weights of linear layers: 4 bits (QLoRA), 8 bits, not at all."""
 
     @property
+    def num_offloads(self) -> int:
+        """How much of the state lives elsewhere than on the device: optimizer states, weights, both."""
+        return (self.offload_optimizer != "none") + (self.offload_parameters != "none")
+
+    @property
     def num_shards(self) -> int:
         """Parts that one copy of what is sharded is split into; 1 when nothing is."""
         if self.backend == "fsdp" or (self.backend == "zero" and self.zero_stage > 0):

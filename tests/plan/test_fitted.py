@@ -103,6 +103,18 @@ def test_a_micro_batch_that_divides_nothing_is_refused() -> None:
         recommend(job(**LORA, plan={"micro_batch_size": 5}), model(), parse_machine("1xA100-80GB"))
 
 
+@pytest.mark.parametrize(
+    ("pins", "words"),
+    [
+        ({"micro_batch_size": 8}, "does not divide the 4 sequences of a rank"),
+        ({"backend": "fsdp", "shard_size": 3}, "does not divide the 8 ranks"),
+    ],
+)
+def test_pinned_sizes_that_do_not_come_out_even_are_refused(pins: dict[str, object], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        recommend(job(**LORA, plan=pins), model(), parse_machine("8xA100-80GB"))
+
+
 def test_memory_that_is_in_use_now_counts() -> None:
     from dataclasses import replace
 
