@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 from ftwiz.engine.accuracy.rivals import RIVALS
@@ -19,6 +19,7 @@ from ftwiz.engine.accuracy.row import read_rows
 from ftwiz.engine.accuracy.score import TIERS, Outcome, TierName, score, share_off
 from ftwiz.engine.accuracy.sources import SOURCES
 from ftwiz.engine.accuracy.summary import Figures, figures
+from ftwiz.engine.stack import installed_version
 
 TARGET = Path(__file__).parent / "accuracy.md"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "bitsandbytes", "fitcheck-llm")
@@ -143,14 +144,7 @@ def _code() -> str:
 
 
 def _stack() -> str:
-    return ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return NONE
+    return ", ".join(f"{name} {installed_version(name) or NONE}" for name in PACKAGES)
 
 
 def _goals(results: Results) -> str:

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from textwrap import fill, shorten
 
 from grid_cases import BOUNDS, LARGEST_BYTES, LONGEST_EAGER, Case
 
 from ftwiz.engine.specs.estimate import Estimate
+from ftwiz.engine.stack import installed_version
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 GIB = 1 << 30
@@ -74,7 +74,7 @@ def page(found: Sequence[Compared], *, seed: int) -> str:
 
 
 def _how(found: Sequence[Compared], whole: Sequence[Compared], seed: int) -> str:
-    versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {installed_version(name) or 'none'}" for name in PACKAGES)
     text = f"""{len(found)} configurations were drawn at random (seed {seed}) from models of the catalogue,
         methods, lengths, batches, backends, optimizers, loss heads and stages; {len(whole)} are compared.
         Differences on this draw were followed up in both tiers, so another draw may show a few more. Drawn
@@ -163,10 +163,3 @@ def _row(compared: Compared) -> str:
 def _phase(compared: Compared) -> str:
     assert compared.exact is not None
     return compared.exact.peak_phase
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "none"

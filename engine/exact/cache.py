@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import xxhash
 
 from ..rundir import write_atomically
 from ..specs.workload import Workload
+from ..stack import installed_version
 from .wire import workload_to_json
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "triton")
@@ -24,7 +24,7 @@ def key_of(workload: Workload, config: Mapping[str, Any]) -> str:
     parts = {
         "workload": workload_to_json(workload),
         "config": dict(config),
-        "versions": {name: _version(name) for name in LIBRARIES},
+        "versions": {name: installed_version(name) for name in LIBRARIES},
         "code": _code(),
     }
     return xxhash.xxh3_128_hexdigest(json.dumps(parts, sort_keys=True, default=str).encode())
@@ -53,13 +53,6 @@ def _file(key: str) -> Path:
     home = os.environ.get("FTWIZ_HOME")
     root = Path(home) if home else Path(platformdirs.user_cache_dir("ftwiz"))
     return root / "exact" / f"{key}.json"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _code() -> str:

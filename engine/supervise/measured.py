@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,8 @@ from ..specs.job import Job
 from ..specs.machine import Device
 from ..specs.plan import Strategy
 from ..specs.run import RunRecord, RunState
-from ..specs.workload import Stack, Workload
-from ..stack import installed_stack
+from ..specs.workload import Workload
+from ..stack import LIBRARIES, installed_stack, installed_version
 from ..telemetry import read_events
 
 STEPS = frozenset({"first steps", "training", "evaluation"})
@@ -299,14 +298,7 @@ def _predicted(workload: Workload | None) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    return {field.name: found for field in fields(Stack) if (found := _version(field.name)) is not None}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    return {name: found for name in LIBRARIES if (found := installed_version(name)) is not None}
 
 
 def _what(planned: Planned) -> str:

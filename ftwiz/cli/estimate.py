@@ -5,9 +5,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
-from functools import cache
-from importlib import metadata
 from typing import Any
 
 import click
@@ -20,7 +17,8 @@ from ..engine.memory.workload import Recipe, recipe_workload
 from ..engine.specs.estimate import Estimate, Verdict
 from ..engine.specs.job import Train
 from ..engine.specs.machine import CPU, Machine
-from ..engine.specs.workload import Stack, Workload
+from ..engine.specs.workload import Workload
+from ..engine.stack import LIBRARIES, installed_stack, installed_version
 from .estimate_input import (
     ATTENTIONS,
     BACKENDS,
@@ -180,24 +178,6 @@ def _machine(text: str | None) -> Machine:
     return detect()
 
 
-def installed_stack() -> Stack:
-    """Return the versions of the libraries that are installed; of others those that ftwiz is tested with."""
-    return replace(Stack(), **{name: found for name in _names() if (found := _version(name))})
-
-
-def _names() -> list[str]:
-    """Fields of Stack that are libraries: ftwiz is tested with a version of each."""
-    return [field.name for field in fields(Stack) if getattr(Stack(), field.name) is not None]
-
-
-@cache
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name).partition("+")[0]
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _judge(place: Target, recipe: Recipe) -> Callable[[Estimate], Verdict]:
     """Device and host are one memory on the CPU and on unified devices: all ranks of a node share it."""
     ranks = min(recipe.sharding.num_ranks, place.ranks_per_node)
@@ -236,6 +216,6 @@ def _notes(options: Options, model: NamedModel, place: Target, machine: Machine)
         yield f"of a card known by its name the driver is taken to keep {DRIVER_KEEPS_BYTES >> 20} MiB"
     if place.fullest is not None and place.fullest.supports_bf16 is None and options.dtype is None:
         yield "the device does not say what it computes in: float32 (see --dtype)"
-    missing = [name for name in _names() if _version(name) is None]
+    missing = [name for name in LIBRARIES if installed_version(name) is None]
     if missing:
         yield f"counted as the tested versions, since they are not installed: {', '.join(missing)}"

@@ -15,7 +15,7 @@ import click
 from ..engine import supervise
 from ..engine.errors import ExitCode
 from ..engine.rundir import RunFolder
-from .terminal import on_a_terminal
+from .terminal import columns, on_a_terminal
 
 OPTIONS = (
     click.option("--detach", is_flag=True, help="Start it, print its id and leave."),
@@ -127,7 +127,7 @@ def _narrate(run: RunFolder, how: Follow) -> None:
     if how.as_json:
         plain.follow_json(run, _write)
     else:
-        plain.follow_plain(run, _write, width=_width())
+        plain.follow_plain(run, _write, width=columns())
 
 
 def _write(text: str) -> None:
@@ -140,10 +140,6 @@ def _forget_stdout(error: OSError) -> None:
     if error.errno not in {errno.EPIPE, errno.EIO}:
         raise error
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _width() -> int | None:
-    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
 
 
 def _way_back(run: RunFolder) -> list[str]:

@@ -24,6 +24,7 @@ def plan(job: Path, overrides: tuple[str, ...], *, spec: str | None, show: bool,
     from ..engine.job import load_job
     from ..engine.prepare import prepare
     from .show import files_text, plan_text
+    from .terminal import columns
 
     loaded = load_job(job, overrides=overrides)
     machine = detect() if spec is None else parse_machine(spec)
@@ -33,7 +34,7 @@ def plan(job: Path, overrides: tuple[str, ...], *, spec: str | None, show: bool,
     if as_json:
         click.echo(prepared.files["plan.json"], nl=False)
         return
-    click.echo(plan_text(prepared))
+    click.echo(plan_text(prepared, columns()))
     if show:
         click.echo("\n" + files_text(prepared), nl=False)
 

@@ -112,10 +112,11 @@ def _show(loaded: "LoadedJob", *, as_json: bool) -> None:
     from ..engine.hardware import detect
     from ..engine.prepare import prepare
     from .show import files_text, plan_text
+    from .terminal import columns
 
     prepared = prepare(loaded, detect())
     if as_json:
         click.echo(prepared.files["plan.json"], nl=False)
         return
-    click.echo(plan_text(prepared))
+    click.echo(plan_text(prepared, columns()))
     click.echo("\n" + files_text(prepared), nl=False)

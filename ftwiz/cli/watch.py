@@ -2,14 +2,13 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..engine.errors import ExitCode
-from .terminal import on_a_terminal
+from .terminal import columns, on_a_terminal
 
 if TYPE_CHECKING:
     from ..engine.rundir import RunFolder
@@ -78,7 +77,7 @@ def _json(run: "RunFolder", *, follow: bool, until_done: bool) -> None:
 def _plain(run: "RunFolder", *, once: bool, until_done: bool) -> None:
     from ..tui.monitor import plain
 
-    width = os.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = columns()
     if not once:
         plain.follow_plain(run, click.echo, width=width)
         return
