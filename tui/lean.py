@@ -2,14 +2,14 @@
 
 Textual writes every changed strip from the left edge of its widget. Here a shadow of the terminal's screen is
 kept, and what is already there is not written again. Textual is pinned exactly: ``_display`` and the two
-updates are its own. ``FTWIZ_NO_CELLDIFF=1`` turns this off.
+updates are its own. ``FTWIZ_NO_CELLDIFF=1`` turns this off, and so does another version of Textual.
 """
 
 import os
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
+import textual
 from rich.cells import get_character_cell_size
 from rich.color import ColorSystem
 from rich.console import Console, RenderableType
@@ -20,111 +20,54 @@ from textual.app import App, ReturnType
 from textual.screen import Screen
 from textual.strip import Strip
 
+from .pen import Cell, Look, Row, Spot, look_of, written
+
 OFF = "FTWIZ_NO_CELLDIFF"
-SHORT_GAP = 4
-"""Cells that are cheaper to write again than to jump over: a jump takes four bytes or more."""
-
-
-class Cell(NamedTuple):
-    """One position of the screen, or two for a wide character: its second half has no character."""
-
-    character: str
-    on: str
-    """What switches its style on."""
-    size: int = 1
+KNOWN_TEXTUAL = "8.2.8"
+"""The version whose updates are read here; any other draws in its own way, whole."""
 
 
 class Shadow:
     """What the terminal shows, as far as it is known."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, list[Cell | None]] = {}
+        self._rows: dict[int, Row] = {}
 
     def forget(self) -> None:
         """Know nothing: everything will be written again."""
         self._rows.clear()
 
-    def write(self, runs: Iterator[tuple[int, int, Strip]], console: Console) -> str:
-        """Return the bytes that bring strips, each at a row and column, onto the screen."""
-        pen = _Pen()
+    def bring(self, update: LayoutUpdate | ChopsUpdate, console: Console) -> str:
+        """Return the bytes that bring an update of Textual's onto the screen."""
         system = console._color_system or ColorSystem.TRUECOLOR  # noqa: SLF001 - as Strip.render does
-        for y, x, strip in runs:
+        spots: list[Spot] = []
+        is_simple = True
+        for y, x, strip in _runs(update):
             row = self._rows.setdefault(y, [])
             row.extend([None] * (console.width - len(row)))
-            pen.enter(y, row)
             at = x
             for cell in _cells(strip, system):
                 if at + cell.size > len(row):
                     break
                 if row[at] != cell:
+                    old = row[at]
+                    # Who writes over half of a wide character blanks the other half: order matters.
+                    is_simple = is_simple and cell.size == 1 and (old is None or old.size == 1)
                     _put(row, at, cell)
-                    pen.put(at, cell)
+                    spots.append(Spot(y, at, cell))
                 at += cell.size
-        return pen.text()
+        return written(spots, self._rows, in_order=not is_simple)
 
 
-class _Pen:
-    """Writes cells one after the other with as few bytes as it can."""
+class _Written(CompositorUpdate):
+    """An update that was turned into bytes already."""
 
-    def __init__(self) -> None:
-        self._out: list[str] = []
-        self._row: list[Cell | None] = []
-        self._y = -1
-        self._x: int | None = None
-        """Where the cursor is; not known in a new row, and at the right edge, where terminals differ."""
-        self._on = ""
+    def __init__(self, text: str) -> None:
+        self._text = text
 
-    def enter(self, y: int, row: list[Cell | None]) -> None:
-        """Go on in a row."""
-        if y != self._y:
-            self._y, self._row, self._x = y, row, None
-
-    def put(self, x: int, cell: Cell) -> None:
-        """Write a cell of the row."""
-        if self._x != x:
-            self._move(x)
-        self._switch(cell.on)
-        self._out.append(cell.character)
-        after = x + cell.size
-        self._x = after if after < len(self._row) else None
-
-    def text(self) -> str:
-        """Return what was written, with the style switched off."""
-        self._switch("")
-        return "".join(self._out)
-
-    def _move(self, x: int) -> None:
-        if self._x is None or x < self._x:
-            self._out.append(f"\x1b[{self._y + 1};{x + 1}H")
-            return
-        distance = x - self._x
-        between = self._row[self._x : x]
-        if distance <= SHORT_GAP and all(cell and cell.character and cell.on == self._on for cell in between):
-            self._out.extend(cell.character for cell in between if cell)
-        else:
-            self._out.append(f"\x1b[{distance if distance > 1 else ''}C")
-
-    def _switch(self, on: str) -> None:
-        if on == self._on:
-            return
-        if self._on.startswith("\x1b]8"):
-            self._out.append("\x1b]8;;\x1b\\")
-        if self._on:
-            self._out.append("\x1b[0m")
-        self._out.append(on)
-        self._on = on
-
-
-class CellUpdate(CompositorUpdate):
-    """An update of Textual's, written cell by cell."""
-
-    def __init__(self, update: LayoutUpdate | ChopsUpdate, shadow: Shadow) -> None:
-        self._update = update
-        self._shadow = shadow
-
-    def render_segments(self, console: Console) -> str:
+    def render_segments(self, console: Console) -> str:  # noqa: ARG002 - textual's signature
         """Return the bytes for the terminal."""
-        return self._shadow.write(_runs(self._update), console)
+        return self._text
 
 
 class LeanApp(App[ReturnType]):
@@ -132,7 +75,9 @@ class LeanApp(App[ReturnType]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._shadow = None if os.environ.get(OFF) else Shadow()
+        is_known = textual.__version__ == KNOWN_TEXTUAL
+        self._shadow = Shadow() if is_known and not os.environ.get(OFF) else None
+        self._cursor_shown: object = None
 
     @on(events.Mount)
     def _forget_when_resumed(self) -> None:
@@ -157,7 +102,11 @@ class LeanApp(App[ReturnType]):
     def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
         lean: RenderableType | CompositorUpdate | None = renderable
         if self._shadow is not None and isinstance(renderable, LayoutUpdate | ChopsUpdate):
-            lean = CellUpdate(renderable, self._shadow)
+            text = self._shadow.bring(renderable, self.console)
+            if not text and self.cursor_position == self._cursor_shown and not self.is_headless:
+                return  # no synchronized update around nothing
+            self._cursor_shown = self.cursor_position
+            lean = _Written(text)
         super()._display(screen, lean)  # type: ignore[arg-type]
 
 
@@ -178,7 +127,7 @@ def _runs(update: LayoutUpdate | ChopsUpdate) -> Iterator[tuple[int, int, Strip]
             yield y, x, strip if is_inside else strip.crop(0, min(end, right) - x)
 
 
-def _put(row: list[Cell | None], x: int, cell: Cell) -> None:
+def _put(row: Row, x: int, cell: Cell) -> None:
     """Note a cell. Half a wide character is no character: the terminal blanks its other half."""
     old, after = row[x], x + cell.size
     if old is not None and not old.character and x > 0:
@@ -187,7 +136,7 @@ def _put(row: list[Cell | None], x: int, cell: Cell) -> None:
         row[after] = None
     row[x] = cell
     if cell.size > 1:
-        row[x + 1] = Cell("", cell.on)
+        row[x + 1] = Cell("", cell.look, 2)
 
 
 def _cells(strip: Strip, system: ColorSystem) -> Iterator[Cell]:
@@ -195,7 +144,7 @@ def _cells(strip: Strip, system: ColorSystem) -> Iterator[Cell]:
     for segment in strip:
         if segment.control:
             continue
-        on = _style_on(segment.style, system) if segment.style else ""
+        look = _look(segment.style, system) if segment.style else Look()
         waiting, size = "", 0
         for character in segment.text:
             own = 1 if " " <= character <= "\u02ff" else get_character_cell_size(character)
@@ -203,13 +152,13 @@ def _cells(strip: Strip, system: ColorSystem) -> Iterator[Cell]:
                 waiting += character
                 continue
             if size:
-                yield Cell(waiting, on, size)
+                yield Cell(waiting, look, size)
             waiting, size = character, own
         if size:
-            yield Cell(waiting, on, size)
+            yield Cell(waiting, look, size)
 
 
 @lru_cache(maxsize=4096)
-def _style_on(style: Style, system: ColorSystem) -> str:
-    """Return what switches a style and its link on, as Strip.render_style would."""
-    return Strip.render_style(style, "\0", system).partition("\0")[0]
+def _look(style: Style, system: ColorSystem) -> Look:
+    """Return what Strip.render_style would switch on for a style and its link."""
+    return look_of(Strip.render_style(style, "\0", system).partition("\0")[0])

@@ -15,7 +15,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widgets import Static
 
-from ftwiz.tui.lean import CellUpdate, LeanApp, Shadow
+from ftwiz.tui.lean import LeanApp, Shadow
 
 WIDTH, HEIGHT = 24, 5
 STYLES = (
@@ -57,14 +57,14 @@ def test_the_screen_is_the_same_cell_by_cell_whatever_was_written_before(story: 
             strip = Strip([Segment(text, style) for text, style in parts]).crop(0, WIDTH - x)
             update = LayoutUpdate([[strip]], Region(x, y, strip.cell_length, 1))
             write(whole, update.render_segments(out))
-            write(lean, CellUpdate(update, shadow).render_segments(out))
+            write(lean, shadow.bring(update, out))
     assert shown(lean) == shown(whole)
 
 
 def send(shadow: Shadow, text: str, style: Style | None = None) -> str:
     strip = Strip([Segment(text, style)])
     update = LayoutUpdate([[strip]], Region(0, 0, strip.cell_length, 1))
-    return CellUpdate(update, shadow).render_segments(console())
+    return shadow.bring(update, console())
 
 
 def test_an_unchanged_screen_costs_nothing_and_a_changed_digit_a_few_bytes() -> None:
