@@ -53,7 +53,7 @@ RULES = (
 def strategies(base: Strategy, pins: PlanPins) -> tuple[Strategy, ...]:
     """Return what is kept on the device for how long, the fastest first."""
     reshards = (False, True) if pins.reshard_after_forward == "auto" else (pins.reshard_after_forward,)
-    shards = (None,) if pins.shard_size == "auto" else (_shard_size(base, pins.shard_size),)
+    shards = _shard_sizes(base, pins)
     return tuple(
         replace(
             base,
@@ -67,8 +67,12 @@ def strategies(base: Strategy, pins: PlanPins) -> tuple[Strategy, ...]:
     )
 
 
-def _shard_size(base: Strategy, pinned: int) -> int | None:
-    return None if pinned == base.num_processes else pinned
+def _shard_sizes(base: Strategy, pins: PlanPins) -> tuple[int | None, ...]:
+    """All ranks together, or the ranks of a node, which then gather over its own links only."""
+    if pins.shard_size != "auto":
+        return (None if pins.shard_size == base.num_processes else pins.shard_size,)
+    is_worth_it = base.num_nodes > 1 and base.ranks_per_node > 1
+    return (base.ranks_per_node, None) if is_worth_it else (None,)
 
 
 def _places(pins: PlanPins) -> tuple[Offload, ...]:

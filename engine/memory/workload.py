@@ -197,7 +197,7 @@ def usual_attention(recipe: Recipe, model: ModelSpec) -> AttentionKind:
 
 
 def sharding_of(strategy: Strategy) -> Sharding:
-    """Return how a strategy of one machine spreads the state of training.
+    """Return how a strategy spreads the state of training.
 
     FSDP moves parameters, gradients and optimizer together (torch 2.13, CPUOffloadPolicy).
     """
@@ -205,7 +205,7 @@ def sharding_of(strategy: Strategy) -> Sharding:
     return Sharding(
         backend=strategy.backend,
         num_ranks=strategy.num_processes,
-        ranks_per_node=strategy.num_processes,
+        ranks_per_node=strategy.ranks_per_node,
         num_shards=strategy.num_shards,
         zero_stage=strategy.zero_stage,
         reshard_after_forward=strategy.reshard_after_forward,

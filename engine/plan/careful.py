@@ -10,6 +10,7 @@ from .choices import (
     check_engine_pins,
     check_split,
     choose_devices,
+    choose_num_nodes,
     choose_num_processes,
     choose_precision,
     divisors,
@@ -40,9 +41,10 @@ def careful_plan(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
     """
     devices = usable_devices(job.plan, machine)
     kind = devices[0].kind if devices else CPU
-    name, backend_reason, rejected = _choose_backend(job, devices)
-    num_processes, processes_reason = choose_num_processes(job, name, devices)
-    chosen, device_reasons = choose_devices(devices, num_processes, of_kind(machine, kind))
+    name, backend_reason, rejected = _choose_backend(job, devices, machine.num_nodes)
+    num_processes, processes_reason = choose_num_processes(job, name, devices, machine.num_nodes)
+    num_nodes = choose_num_nodes(num_processes, devices, machine.num_nodes)
+    chosen, device_reasons = choose_devices(devices, num_processes // num_nodes, of_kind(machine, kind))
     packings, _ = choose_packings(job, devices)
     check_split(job, num_processes)
     micro_batch, micro_reason = _choose_micro_batch(job, num_processes)
@@ -57,6 +59,7 @@ def careful_plan(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
         gradient_checkpointing=checkpointing,
         mixed_precision=precision,
         quantization=packings[0],
+        num_nodes=num_nodes,
     )
     strategy, sharding_reasons = _choose_sharding(base, job.plan)
     reasons = [backend_reason, processes_reason, *sharding_reasons, *device_reasons, micro_reason]
@@ -70,23 +73,28 @@ def careful_plan(job: Job, model: ModelSpec | None, machine: Machine) -> Plan:
     )
 
 
-def _choose_backend(job: Job, devices: tuple[Device, ...]) -> tuple[Backend, Reason, tuple[Rejected, ...]]:
+def _choose_backend(
+    job: Job, devices: tuple[Device, ...], num_nodes: int
+) -> tuple[Backend, Reason, tuple[Rejected, ...]]:
     pins = job.plan
     check_engine_pins(pins)
     broken = {
         candidate.NAME: rule
         for candidate in BACKENDS
-        if candidate.NAME in AUTOMATIC | {pins.backend} and (rule := broken_rule(candidate, job, devices))
+        if candidate.NAME in AUTOMATIC | {pins.backend}
+        and (rule := broken_rule(candidate, job, devices * num_nodes))
     }
     if pins.backend != "auto":
         return pins.backend, Reason(about="backend", text="pinned in the job"), ()
     rejected = [Rejected(choice=name, text=rule.text, source=rule.source) for name, rule in broken.items()]
-    wanted = len(devices) or 1 if pins.num_processes == "auto" else pins.num_processes
+    wanted = (len(devices) or 1) * num_nodes if pins.num_processes == "auto" else pins.num_processes
     if wanted > 1 and "ddp" not in broken:
         if "single" not in broken:
             text = f"would use 1 of {wanted} devices"
             rejected.append(Rejected(choice="single", text=text))
-        where = "one on each device" if devices else "sharing the CPUs"
+        where = (
+            "one on each device" if devices else "one on each node" if num_nodes > 1 else "sharing the CPUs"
+        )
         text = f"ranks train side by side, {where}, and average their gradients"
         return "ddp", Reason(about="backend", text=text), tuple(rejected)
     if "ddp" not in broken:

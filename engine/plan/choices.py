@@ -110,12 +110,44 @@ def sharding_text(strategy: Strategy) -> str:
     else:
         kept = "dropped after the forward pass" if strategy.reshard_after_forward else "kept for the backward"
         text = f"layers are split over {strategy.num_shards} ranks, {kept}"
+        if strategy.shard_size is not None:
+            where = "nodes" if strategy.shard_size == strategy.ranks_per_node else "groups"
+            text += f"; {strategy.num_processes // strategy.shard_size} {where} hold a copy each"
     places = {strategy.offload_optimizer, strategy.offload_parameters} - {"none"}
     return text + (f", offloaded to {' and '.join(sorted(places))}" if places else "")
 
 
-def choose_num_processes(job: Job, name: Backend, devices: tuple[Device, ...]) -> tuple[int, Reason]:
+def choose_num_nodes(num_ranks: int, devices: tuple[Device, ...], num_nodes: int) -> int:
+    """Return over how many of equal nodes ranks are spread, the same number on each.
+
+    The fewest that hold them; on nodes without accelerators as many as there are: each brings its own CPUs.
+
+    Args:
+        num_ranks: Ranks of the whole run.
+        devices: The accelerators of one node; none: the CPU.
+        num_nodes: Nodes that there are.
+
+    Returns:
+        0 when they cannot be spread evenly.
+    """
+    if num_nodes == 1 or num_ranks == 1:
+        return int(not devices or num_ranks <= len(devices))
+    even = [count for count in range(1, num_nodes + 1) if num_ranks % count == 0]
+    if not devices:
+        return max(even)
+    return min((count for count in even if num_ranks // count <= len(devices)), default=0)
+
+
+def choose_num_processes(
+    job: Job, name: Backend, devices: tuple[Device, ...], num_nodes: int = 1
+) -> tuple[int, Reason]:
     """Return how many ranks train, and why.
+
+    Args:
+        job: What the user wants and pins.
+        name: The engine.
+        devices: The accelerators of one node; none: the CPU.
+        num_nodes: Equal nodes that there are.
 
     Raises:
         BadInput: The pinned number does not split the global batch.
@@ -125,11 +157,8 @@ def choose_num_processes(job: Job, name: Backend, devices: tuple[Device, ...]) -
     if name == "single":
         return 1, Reason(about="num_processes", text="single is one process")
     if pinned != "auto":
-        if devices and pinned > len(devices):
-            raise Refused(
-                f"plan.num_processes is {pinned}, and there are {len(devices)} devices",
-                hint=f"set plan.num_processes to {len(devices)} or fewer, or to auto",
-            )
+        if not choose_num_nodes(pinned, devices, num_nodes):
+            raise _too_many(pinned, len(devices), num_nodes)
         if batch % pinned:
             lower, upper = batch - batch % pinned, batch - batch % pinned + pinned
             nearest = f"{lower} or {upper}" if lower else f"{upper}"
@@ -138,12 +167,37 @@ def choose_num_processes(job: Job, name: Backend, devices: tuple[Device, ...]) -
                 hint=f"set train.global_batch_size to {nearest}, or plan.num_processes to auto",
             )
         return pinned, Reason(about="num_processes", text="pinned in the job")
-    available = len(devices) or 2
-    ranks = max(count for count in range(1, available + 1) if batch % count == 0)
+    available = len(devices) * num_nodes or max(2, num_nodes)
+    ranks = max(
+        count
+        for count in range(1, available + 1)
+        if batch % count == 0 and choose_num_nodes(count, devices, num_nodes)
+    )
     if ranks == available:
-        return ranks, Reason(about="num_processes", text=f"one rank on each of {available} devices")
-    text = f"{ranks} of {available} devices: the global batch of {batch} splits evenly over no more"
+        return ranks, Reason(about="num_processes", text=_one_on_each(devices, ranks, num_nodes))
+    what = "devices" if devices else "ranks"
+    text = f"{ranks} of {available} {what}: the global batch of {batch} splits evenly over no more"
     return ranks, Reason(about="num_processes", text=text)
+
+
+def _too_many(pinned: int, per_node: int, num_nodes: int) -> Refused:
+    if num_nodes == 1:
+        return Refused(
+            f"plan.num_processes is {pinned}, and there are {per_node} devices",
+            hint=f"set plan.num_processes to {per_node} or fewer, or to auto",
+        )
+    return Refused(
+        f"plan.num_processes is {pinned}, which {num_nodes} nodes of {per_node} devices cannot share",
+        hint=f"set plan.num_processes to {per_node * num_nodes}, to a number that divides evenly, or to auto",
+    )
+
+
+def _one_on_each(devices: tuple[Device, ...], ranks: int, num_nodes: int) -> str:
+    if num_nodes == 1:
+        return f"one rank on each of {len(devices) or ranks} devices"
+    if not devices:
+        return f"one rank on each of {num_nodes} nodes"
+    return f"one rank on each of {len(devices)} devices of each of {num_nodes} nodes"
 
 
 def choose_devices(

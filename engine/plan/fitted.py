@@ -17,6 +17,7 @@ from .choices import (
     check_engine_pins,
     check_split,
     choose_devices,
+    choose_num_nodes,
     choose_num_processes,
     choose_precision,
     length_reasons,
@@ -68,10 +69,10 @@ class _Seen:
 def _look(job: Job, model: ModelSpec, machine: Machine, stack: Stack | None) -> _Seen:
     devices = usable_devices(job.plan, machine)
     unpacked = choose_packings(job, devices)[1]
-    engines, broken = _engines(job, devices)
+    engines, broken = _engines(job, devices * machine.num_nodes)
     precision, reason = choose_precision(job.plan, _kind(devices), devices)
     question = _question(job, model, machine, stack=stack)
-    ways = list(_ways(job, devices, engines, precision))
+    ways = list(_ways(job, devices, engines, precision, num_nodes=machine.num_nodes))
     return _Seen(
         question=question,
         ranking=search(question, ways),
@@ -92,7 +93,8 @@ def _question(job: Job, model: ModelSpec, machine: Machine, *, stack: Stack | No
     among = of_kind(machine, _kind(devices))
 
     def devices_for(count: int) -> tuple[Device, ...]:
-        return choose_devices(devices, count, among)[0] if devices else ()
+        per_node = count // choose_num_nodes(count, devices, machine.num_nodes)
+        return choose_devices(devices, per_node, among)[0] if devices else ()
 
     return Question(job=job, model=model, machine=machine, devices_for=devices_for, stack=stack)
 
@@ -132,18 +134,18 @@ def _needless(
 
 
 def _ways(
-    job: Job, devices: tuple[Device, ...], engines: list[Backend], precision: Precision
+    job: Job, devices: tuple[Device, ...], engines: list[Backend], precision: Precision, *, num_nodes: int
 ) -> Iterator[Strategy]:
     """Yield every engine's strategies, with and without checkpointing and packed weights."""
     pins = job.plan
     pinned = pins.gradient_checkpointing
     packings = choose_packings(job, devices)[0]
     for engine in engines:
-        ranks = choose_num_processes(job, engine.NAME, devices)[0]  # type: ignore[arg-type]
+        ranks = choose_num_processes(job, engine.NAME, devices, num_nodes)[0]  # type: ignore[arg-type]
         if (
             pins.backend == "auto"
             and engine.NAME == "ddp"
-            and (ranks == 1 or (not devices and _is_free(job)))
+            and (ranks == 1 or (not devices and num_nodes == 1 and _is_free(job)))
         ):
             continue
         check_split(job, ranks)
@@ -158,6 +160,7 @@ def _ways(
                 gradient_checkpointing=checkpointing,
                 mixed_precision=precision,
                 quantization=packing,
+                num_nodes=choose_num_nodes(ranks, devices, num_nodes),
             )
             for way in engine.strategies(base, pins):
                 if _is_looked_at(way, job):
@@ -189,8 +192,8 @@ def _plan(seen: _Seen, best: Option) -> Plan:
     job, machine, strategy = question.job, question.machine, best.strategy
     devices = usable_devices(job.plan, machine)
     among = of_kind(machine, strategy.device_kind)
-    chosen, device_reasons = choose_devices(devices, strategy.num_processes, among) if devices else ((), [])
-    ranks_reason = choose_num_processes(job, strategy.backend, devices)[1]
+    chosen, device_reasons = choose_devices(devices, strategy.ranks_per_node, among) if devices else ((), [])
+    ranks_reason = choose_num_processes(job, strategy.backend, devices, machine.num_nodes)[1]
     others = [option for option in (*ranking.fitting, *ranking.failing) if option.strategy != strategy]
     reasons = [
         words.engine_reason(best, job),

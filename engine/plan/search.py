@@ -122,7 +122,7 @@ def _judge(question: Question, strategy: Strategy, found: Estimate) -> Verdict:
     """Say whether an estimate fits the fullest of the devices, and the host."""
     host, devices = question.machine.host, question.devices_for(strategy.num_processes)
     if strategy.device_kind == CPU or any(device.unified_memory for device in devices):
-        ranks = strategy.num_processes
+        ranks = strategy.ranks_per_node
         return shared_verdict(found, host.available_bytes, host.total_bytes, num_ranks=ranks)
     fullest = min(devices, key=lambda device: usable_bytes(device.free_bytes, device.total_bytes) or -1)
     of_device = verdict(found, fullest.free_bytes, fullest.total_bytes)
@@ -177,4 +177,5 @@ def _moving_parts(option: Option) -> tuple[int, ...]:
     offloads = (strategy.offload_optimizer != "none") + (strategy.offload_parameters != "none")
     is_packed = strategy.quantization != "none"
     engine = _SIMPLE[strategy.backend]
-    return (is_packed, offloads, engine, strategy.zero_stage, not strategy.reshard_after_forward)
+    is_hybrid = strategy.shard_size is not None
+    return (is_packed, offloads, engine, strategy.zero_stage, is_hybrid, not strategy.reshard_after_forward)

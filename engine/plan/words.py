@@ -16,6 +16,8 @@ def label(strategy: Strategy) -> str:
     text = f"{name}{strategy.zero_stage}" if name == "zero" else str(name)
     if name == "fsdp" and not strategy.reshard_after_forward:
         text += ", layers kept gathered"
+    if strategy.shard_size is not None:
+        text += f", a copy on every {strategy.shard_size} ranks"
     if strategy.quantization != "none":
         text += f", {strategy.quantization}"
     if strategy.offload_parameters != "none" and strategy.offload_optimizer == "none":

@@ -47,6 +47,15 @@ class Strategy:
     """fsdp: whether a checkpoint holds a file per rank or one that rank 0 writes."""
     quantization: Packing = "none"
     """How bitsandbytes packs the frozen weights of linear layers: 4 bits (QLoRA), 8 bits, not at all."""
+    num_nodes: int = 1
+    """Computers that the ranks are spread over, the same number on each."""
+    timeout_seconds: int = 1800
+    """Longest that a rank waits for the others in one exchange (``ddp_timeout``)."""
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Ranks of one computer."""
+        return self.num_processes // self.num_nodes
 
     @property
     def num_offloads(self) -> int:

@@ -220,13 +220,7 @@ def _communication(
     else:
         volume *= 2  # an all-reduce is a reduce-scatter and an all-gather
         words = f"2 x {words}"
-    ring = (sharding.num_ranks - 1) / sharding.num_ranks
-    seconds = volume * ring / rates.between_devices
-    rate_words = f"{rates.between_devices / 1e9:.0f} GB/s ({rates.text})"
-    if machine.num_nodes > 1:
-        across = volume / rates.between_nodes
-        if across > seconds:
-            seconds, rate_words = across, f"{rates.between_nodes / 1e9:.1f} GB/s between nodes"
+    seconds, rate_words = _sending(workload, machine, rates, volume=volume, gradients=trained * wide)
     return [
         TimePart(
             name="communication",
@@ -236,6 +230,38 @@ def _communication(
             source="ring collectives: every rank sends (N - 1)/N of the volume; arXiv 1910.02054, section 7",
         )
     ]
+
+
+def _sending(
+    workload: Workload, machine: Machine, rates: Links, *, volume: float, gradients: float
+) -> tuple[float, str]:
+    """Return the time of a step's traffic, by the links that it passes, and what they give.
+
+    Args:
+        workload: Its sharding says what of it leaves a node.
+        machine: One node, or several.
+        rates: Of the links.
+        volume: Bytes that the ranks which hold one copy together exchange.
+        gradients: Bytes of all gradients in the format that they are reduced in.
+    """
+    sharding = workload.sharding
+    nodes = max(1, sharding.num_ranks // sharding.ranks_per_node) if machine.num_nodes > 1 else 1
+    is_hybrid = 1 < sharding.num_shards <= sharding.ranks_per_node and nodes > 1
+    ranks = sharding.num_shards if is_hybrid else sharding.num_ranks
+    inside = volume * (ranks - 1) / ranks / rates.between_devices
+    words = f"{rates.between_devices / 1e9:.0f} GB/s ({rates.text})"
+    if nodes == 1:
+        return inside, words
+    if is_hybrid:
+        # Only gradients are shared by the copies: reduced and sent back over the network of each node.
+        across = 2 * gradients * (nodes - 1) / nodes / rates.between_nodes
+        return inside + across, f"{words}, and the gradients of {nodes} copies between nodes"
+    across = volume / rates.between_nodes
+    return (
+        (across, f"{rates.between_nodes / 1e9:.1f} GB/s between nodes")
+        if across > inside
+        else (inside, words)
+    )
 
 
 def _trained(workload: Workload) -> float:
