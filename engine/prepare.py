@@ -21,6 +21,7 @@ from .job import LoadedJob, dump_job, model_spec
 from .plan import recommend
 from .rundir import RunFolder, create
 from .specs.machine import Machine
+from .specs.model import ModelSpec
 from .specs.plan import Backend, Plan
 from .specs.run import RunRecord, RunState
 from .stack import installed_stack
@@ -96,6 +97,20 @@ def prepare(loaded: LoadedJob, machine: Machine, *, python: str = sys.executable
     model = model_spec(job)
     data = inspect(job.data, stage=job.stage)
     plan = recommend(job, model, machine, stack=installed_stack())
+    return render(loaded, machine, plan, data, model=model, python=python)
+
+
+def render(
+    loaded: LoadedJob,
+    machine: Machine,
+    plan: Plan,
+    data: DataSummary,
+    *,
+    model: ModelSpec | None,
+    python: str = sys.executable,
+) -> Prepared:
+    """Render every file of a run whose plan is decided."""
+    job = loaded.job
     engine = backend(plan.strategy.backend)
     launch = engine.launch_command(plan.strategy, python)
     by_hand = engine.by_hand_commands(plan.strategy, python)

@@ -49,6 +49,10 @@ class RunFolder:
         """What was decided and why."""
         return self.path / "plan.json"
 
+    def former_plan_file(self, attempt: int) -> Path:
+        """The plan of an attempt that was followed by one with another plan."""
+        return self.path / f"plan-{attempt}.json"
+
     @property
     def train_file(self) -> Path:
         """What the worker reads: model, data, trainer arguments."""

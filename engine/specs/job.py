@@ -8,8 +8,10 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from .workload import Stage
 
 DEMO_MODEL = "ftwiz:demo"
 """The name of the tiny model that ftwiz builds itself."""
@@ -72,6 +74,51 @@ def _is_plain(value: object, depth: int = 0) -> bool:
     )
 
 
+_STAGES_OF_THEIR_OWN = frozenset({"orpo", "simpo"})
+_NO_PPO = (
+    "ppo is not there: trl removed it; train a reward model first (stage: rm), then this model with "
+    "stage: rloo (or grpo) and rollout.reward_model: THAT_RUN/model"
+)
+
+
+def _told(reason: str) -> PydanticCustomError:
+    """An error whose reason is a sentence of its own."""
+    return PydanticCustomError("told", "{reason}", {"reason": reason})
+
+
+def _stage(value: object) -> object:
+    if value == "ppo":
+        raise _told(_NO_PPO)
+    return value
+
+
+def _loss_type(value: object) -> object:
+    if isinstance(value, str) and value in _STAGES_OF_THEIR_OWN:
+        raise _told(f"{value} is a stage of its own: write stage: {value}")
+    if value == "kto_pair":
+        raise _told("kto_pair is gone from trl: write stage: kto, which takes pairs too")
+    if value == "sft":
+        raise _told("sft is added to another loss: set preference.sft_weight")
+    return value
+
+
+DpoLoss = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "robust",
+    "exo_pair",
+    "nca_pair",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sigmoid_norm",
+]
+"""What trl 1.16's DPOTrainer knows; any other name would fail with its first loss (dpo_trainer.py)."""
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
 
 
@@ -100,7 +147,24 @@ class Data(Section):
 
     path: str = Field(min_length=1, max_length=4096)
     """Data file: .jsonl, .json or .csv (relative to the job file)."""
-    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text"] = "auto"
+    format: Literal[
+        "auto",
+        "messages",
+        "sharegpt",
+        "alpaca",
+        "prompt_completion",
+        "self_instruct",
+        "text",
+        "preference",
+        "preference_implicit",
+        "preference_alpaca",
+        "preference_sharegpt",
+        "unpaired",
+        "unpaired_alpaca",
+        "unpaired_messages",
+        "unpaired_sharegpt",
+        "prompt_only",
+    ] = "auto"
     """Layout of a row; auto reads it off the columns and says what it found."""
     columns: dict[ColumnName, ColumnName] = Field(default_factory=dict)
     """Names of your columns where they differ: {prompt: question, completion: answer}."""
@@ -137,8 +201,8 @@ class Train(Section):
     max_steps: PositiveInt | None = None
     """Optimizer steps; overrides num_train_epochs."""
     global_batch_size: int = Field(default=16, ge=1, le=1_000_000)
-    """Sequences per optimizer step, all devices together. Micro batch and accumulation are planned from it,
-    so that another machine trains the same."""
+    """Sequences per optimizer step, all devices together (rm, dpo, orpo, simpo: pairs; grpo, rloo: sampled
+    answers). Micro batch and accumulation are planned from it, so that another machine trains the same."""
     max_length: int = Field(default=1024, ge=8, le=100_000_000)
     """Longest sequence in tokens; longer ones are cut."""
     packing: bool = False
@@ -146,7 +210,7 @@ class Train(Section):
     assistant_only_loss: bool = True
     """Learn the answers only, not the questions."""
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = "auto"
-    """Peak step size; auto is 2e-4 for lora and 2e-5 for full."""
+    """Peak step size; auto is what suits stage and method: 2e-4 for sft with lora, 2e-5 with full."""
     lr_scheduler_type: Scheduler = "cosine"
     """How the learning rate falls after warm-up."""
     warmup_steps: float = Field(default=0.03, ge=0, le=1_000_000_000)
@@ -212,6 +276,62 @@ class PlanPins(Section):
     """Plan the way that comes nearest although the memory estimate says that nothing fits."""
 
 
+class Preference(Section):
+    """How preferences are learned: stages dpo, kto, orpo and simpo."""
+
+    beta: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
+    """How strongly the model is held to its reference (orpo: weight of the preference). auto is 0.1, and 2 for
+    simpo."""
+    loss_type: Annotated[DpoLoss, BeforeValidator(_loss_type)] = "sigmoid"
+    """dpo: how a pair becomes a loss. sigmoid is DPO itself."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=0.5)
+    """dpo with sigmoid, robust or exo_pair: share of the pairs that are taken to be the wrong way round."""
+    sft_weight: float = Field(default=0.0, ge=0.0, le=1000)
+    """dpo, simpo: weight of also learning the chosen answers word by word (RPO, CPO-SimPO); 0 does not."""
+    simpo_gamma: float = Field(default=1.0, ge=0.0, le=1000)
+    """simpo: margin by which the chosen answer is to win."""
+    desirable_weight: float = Field(default=1.0, gt=0, le=1000)
+    """kto: weight of answers that are liked. Times their number it should be 1 to 1.33 times the other."""
+    undesirable_weight: float = Field(default=1.0, gt=0, le=1000)
+    """kto: weight of answers that are disliked."""
+    precompute_reference: bool = False
+    """dpo, kto: ask the reference model once before training and drop it: with full fine-tuning one copy of
+    the weights less on the device."""
+
+
+class Rollout(Section):
+    """How answers are sampled and rewarded: stages grpo and rloo."""
+
+    reward_model: str | None = Field(default=None, min_length=1, max_length=4096)
+    """Folder of a reward model (relative to the job file), such as a run of stage rm leaves in `model/`, or a
+    Hugging Face id."""
+    reward_functions: Names = ()
+    """Python functions that reward answers, each as file and name: [rewards.py:brevity]. They get lists
+    (prompts, completions, and every column of the data that they name) and return a number for each."""
+    reward_weights: Annotated[tuple[float, ...], Field(strict=False)] | None = None
+    """Weight of each reward: of the reward model first, then of each function; 1 each when absent."""
+    num_generations: int = Field(default=8, ge=2, le=4096)
+    """Answers to each prompt, which are compared with each other. Divides train.global_batch_size, which
+    counts answers."""
+    max_completion_length: int = Field(default=256, ge=1, le=10_000_000)
+    """Longest sampled answer in tokens. Prompts get the rest of train.max_length."""
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    """Randomness of sampled answers."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample from the likeliest words that together have this probability; 1 is all."""
+    beta: Auto | Annotated[float, Field(ge=0, le=1000)] = "auto"
+    """How strongly the model is held to what it was; 0 needs no reference. auto is 0 for grpo, 0.05 for
+    rloo."""
+    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
+    """grpo: how the losses of words are averaged: over all words of a step (dapo), of an answer (grpo), by the
+    longest answer (dr_grpo), over the words of a micro batch (bnpo)."""
+    scale_rewards: Literal["auto", "group", "batch", "none"] = "auto"
+    """What rewards are divided by: their spread in a group of answers, or in the batch, or nothing. auto is
+    group for grpo, none for rloo, which knows no groups."""
+    mask_truncated_completions: bool = False
+    """Learn nothing from answers that did not come to an end."""
+
+
 class RunOptions(Section):
     """How the run is kept and shown."""
 
@@ -223,6 +343,12 @@ class RunOptions(Section):
     """Longest generated answer in tokens."""
     grace_seconds: float = Field(default=300.0, ge=0, le=86_400)
     """Time that a stopping run gets to save before it is ended."""
+    on_oom: Literal["stop", "replan"] = "stop"
+    """When a device runs out of memory: stop and say how to go on, or go on by yourself with the next lighter
+    plan, the same global batch, from the newest whole checkpoint; at most three times."""
+    on_stall: Literal["warn", "restart", "stop"] = "warn"
+    """When no step came for a minute or ten usual steps: only say so and name the ranks that are behind, or
+    start again from the newest whole checkpoint (at most three times), or save and stop."""
 
 
 class Job(Section):
@@ -234,12 +360,18 @@ class Job(Section):
     """Which model is trained."""
     data: Data
     """What it is trained on."""
-    stage: Literal["sft"] = "sft"
-    """Kind of training: sft is supervised fine-tuning on examples."""
+    stage: Annotated[Stage, BeforeValidator(_stage)] = "sft"
+    """Kind of training. pt: text as it is; sft: examples of answers; rm: a reward model from preferences; dpo,
+    orpo, simpo: preferences, pair by pair; kto: answers that are liked or not; grpo, rloo: sampled answers
+    that are rewarded."""
     method: Method = Field(default_factory=Method)
     """Which weights are trained."""
     train: Train = Field(default_factory=Train)
     """How it is trained."""
+    preference: Preference = Field(default_factory=Preference)
+    """How preferences are learned: stages dpo, kto, orpo and simpo."""
+    rollout: Rollout = Field(default_factory=Rollout)
+    """How answers are sampled and rewarded: stages grpo and rloo."""
     plan: PlanPins = Field(default_factory=PlanPins)
     """What you pin; the rest is planned."""
     run: RunOptions = Field(default_factory=RunOptions)

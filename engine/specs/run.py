@@ -59,6 +59,10 @@ class Attempt:
     exit_code: int | None = None
     """Exit status of the launcher; negative is a signal."""
     launcher: ProcessIdentity | None = None
+    recovers_from: str | None = None
+    """Cause for which the supervisor began it by itself; ``None``: somebody asked for it."""
+    change: str | None = None
+    """What it does otherwise than the attempt before it, in a few words."""
     log_bytes: Mapping[str, int] = field(default_factory=dict)
     """Size of every log file when the attempt began: what stands before is of an earlier one."""
 

@@ -11,11 +11,13 @@ from .doors import (
     status,
     supervise_here,
 )
+from .recover import replan
 
 __all__ = [
     "exit_code",
     "leftovers",
     "refuse_to_resume",
+    "replan",
     "request_stop",
     "resume",
     "start",

@@ -15,6 +15,7 @@ from . import process
 from .launch import read_launch
 from .locks import lock_devices, release
 from .loop import Supervisor
+from .recover import Policy
 
 LOCK_SECONDS = 2.0
 """A reader that looks whether the run lives holds the lock for a moment."""
@@ -34,10 +35,16 @@ def main() -> int:
     try:
         os.chdir(run.path)  # keep no hold on the folder, or the disk, that the user happened to be in
         lock = _lock(run)
-        grace_seconds = load_job(run.job_file).job.run.grace_seconds
+        options = load_job(run.job_file).job.run
         launch = read_launch(run)
         devices = lock_devices(launch.devices, run.id)
-        supervisor = Supervisor(run, launch, grace_seconds=grace_seconds, resume_from=arguments.resume_from)
+        supervisor = Supervisor(
+            run,
+            launch,
+            grace_seconds=options.grace_seconds,
+            resume_from=arguments.resume_from,
+            policy=Policy(on_oom=options.on_oom, on_stall=options.on_stall),
+        )
     except FtwizError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code

@@ -9,28 +9,25 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 
 from .. import hardware
 from ..rundir import RunFolder
-from ..specs.events import AlertEvent, Event, StateEvent
 from ..specs.machine import Machine
 from ..specs.run import Attempt, Diagnosis, RunRecord, RunState
-from ..telemetry import EventLog
 from . import policy, process
 from .diagnose import UNKNOWN, diagnose
 from .evidence import LogMarks, gather, newest_checkpoint, oom_kills
-from .launch import Launch, environment, joined, marker_of, spawn
+from .launch import Launch, environment, joined, marker_of, read_launch, spawn
+from .ledger import Ledger, say
 from .measured import remember
+from .recover import Next, Policy, what_next
 from .sampler import Sampler
 from .watch import Watch
 
 TICK_SECONDS = 0.2
-RETRY_SECONDS = 1.0
 LAST_WRITE_SECONDS = 60.0
 """How long a full disk may hold up the record of the ending."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -39,42 +36,39 @@ HARMLESS_SIGNALS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2, signal.SIGPIP
 
 
 class Supervisor:
-    """Owns every process of one attempt of a run, from the launch to the last exit."""
+    """Owns every process of a run, from the launch to the last exit, also of attempts after a failure."""
 
     def __init__(
-        self, run: RunFolder, launch: Launch, *, grace_seconds: float, resume_from: str | None = None
+        self,
+        run: RunFolder,
+        launch: Launch,
+        *,
+        grace_seconds: float,
+        resume_from: str | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self._run = run
         self._launch = launch
         self._grace_seconds = grace_seconds
         self._resume_from = resume_from
-        self._record = run.read_record()
-        self._record_is_written = True
-        self._unwritten: list[Event] = []
-        self._complained: set[Path] = set()
-        self._retry_at = 0.0
-        self._marker = marker_of(self._record)
+        self._policy = policy or Policy()
+        self._ledger = Ledger(run)
+        self._marker = marker_of(self._ledger.record)
         self._popen: subprocess.Popen[bytes] | None = None
         self._stop_signalled = False
         self._child_died = False
         self._terminated = False
+        self._refusal: str | None = None
+        """Why no attempt follows although the job asks for one."""
 
     def work(self) -> RunRecord:
         """Launch, follow to the end and return the final record. The caller holds the run's lock."""
         self._handle_signals()
         process.become_subreaper()
-        for left in process.kill_all(self._marker):
-            _say(f"process {left.pid} of an earlier attempt cannot be killed")
-        _clear(self._run)
-        self._events = EventLog(self._run.events_file)
-        self._watch = Watch(run=self._run, grace_seconds=self._grace_seconds, marker=self._marker)
-        self._marks = LogMarks(self._run)
-        self._oom_kills = oom_kills()
         machine = hardware.detect()
-        if self._start_launcher(machine.host.num_cpus or 1):
-            self._follow(machine)
-        self._finish()
-        return self._record
+        self._attempt(machine, None)
+        self._finish(machine)
+        return self._ledger.record
 
     def adopt(self) -> RunRecord:
         """Take over an attempt whose supervisor is gone, follow it to its end and return the final record.
@@ -84,8 +78,7 @@ class Supervisor:
         """
         self._handle_signals()
         process.become_subreaper()
-        before, attempt = self._record.supervisor, self._record.attempts[-1]
-        self._events = EventLog(self._run.events_file)
+        before, attempt = self._ledger.record.supervisor, self._ledger.record.attempts[-1]
         self._watch = Watch(
             run=self._run,
             grace_seconds=self._grace_seconds,
@@ -95,12 +88,25 @@ class Supervisor:
         )
         self._marks = LogMarks(self._run, attempt.log_bytes)
         self._oom_kills = oom_kills()
-        self._record = replace(self._record, supervisor=process.identify(os.getpid()))
+        self._ledger.change(supervisor=process.identify(os.getpid()))
         who = f"pid {before.pid}" if before else "nobody"
-        self._enter(self._record.state, f"taken over: its supervisor ({who}) was gone")
-        self._follow(hardware.detect())
-        self._finish()
-        return self._record
+        self._ledger.enter(self._ledger.record.state, f"taken over: its supervisor ({who}) was gone")
+        machine = hardware.detect()
+        self._follow(machine)
+        self._finish(machine)
+        return self._ledger.record
+
+    def _attempt(self, machine: Machine, following: Next | None) -> None:
+        """Launch the ranks and follow them until nothing of them is left."""
+        for left in process.kill_all(self._marker):
+            say(f"process {left.pid} of an earlier attempt cannot be killed")
+        _clear(self._run)
+        self._watch = Watch(run=self._run, grace_seconds=self._grace_seconds, marker=self._marker)
+        self._marks = LogMarks(self._run)
+        self._oom_kills = oom_kills()
+        self._popen, self._terminated = None, False
+        if self._start_launcher(machine.host.num_cpus or 1, following):
+            self._follow(machine)
 
     def _follow(self, machine: Machine) -> None:
         """Sample, watch and move until nothing of the attempt is left."""
@@ -116,16 +122,27 @@ class Supervisor:
                 seen = newest
             self._watch.look_for_stall()
             self._tell_findings()
+            self._obey_stall()
             self._move()
             self._end_by_force()
         sampler.stop()
 
     def _tell_findings(self) -> None:
         for finding in self._watch.findings:
-            self._append(finding)
+            self._ledger.append(finding)
         self._watch.findings.clear()
 
-    def _start_launcher(self, num_cpus: int) -> bool:
+    def _obey_stall(self) -> None:
+        """Do what the job asks for when the run stands still."""
+        if self._watch.stalled is None or self._watch.stop_asked_at is not None:
+            return
+        if self._policy.on_stall == "stop":
+            self._request_stop_of_worker()
+            self._watch.ask_to_stop()
+        elif self._policy.on_stall == "restart":
+            self._watch.restart_asked_at = self._watch.restart_asked_at or time.monotonic()
+
+    def _start_launcher(self, num_cpus: int, following: Next | None) -> bool:
         """Start the ranks and write the record that tells ``start`` that we are here."""
         resume = ["--resume-from", self._resume_from] if self._resume_from else []
         environ = environment(
@@ -135,18 +152,18 @@ class Supervisor:
             num_cpus=num_cpus,
             grace_seconds=self._grace_seconds,
         )
-        number = len(self._record.attempts) + 1
         attempt = Attempt(
-            number=number,
+            number=len(self._ledger.record.attempts) + 1,
             started_at=time.time(),
             resumed_from=self._resume_from,
+            recovers_from=following.cause if following else None,
+            change=following.change if following else None,
             log_bytes=self._marks.sizes,
         )
-        self._record = replace(
-            self._record,
+        self._ledger.add_attempt(attempt)
+        self._ledger.change(
             host=socket.gethostname(),
             supervisor=process.identify(os.getpid()),
-            attempts=(*self._record.attempts, attempt),
             diagnosis=None,
             resumable_from=None,
         )
@@ -157,8 +174,8 @@ class Supervisor:
             self._watch.rank_failed_at = time.monotonic()
         else:
             self._watch.launcher = process.identify(self._popen.pid)
-            self._change_attempt(launcher=self._watch.launcher)
-        self._enter(RunState.LAUNCHING, f"resumes from {self._resume_from}" if self._resume_from else None)
+            self._ledger.change_attempt(launcher=self._watch.launcher)
+        self._ledger.enter(RunState.LAUNCHING, _why_launched(self._resume_from, following))
         return self._popen is not None
 
     def _wait(self) -> None:
@@ -188,7 +205,7 @@ class Supervisor:
         if is_gone:
             self._watch.launcher_exited_at = time.monotonic()
             self._watch.launcher_code = code
-            self._change_attempt(exit_code=code)
+            self._ledger.change_attempt(exit_code=code)
 
     def _move(self) -> None:
         """Follow the table of states; write what a full disk has held up."""
@@ -197,14 +214,12 @@ class Supervisor:
         if self._watch.stop_asked_at is not None:
             now = self._watch.stop_now_at is not None
             self._try_move("stop asked", "stops at once" if now else "saves and stops")
-        waiting = self._unwritten or not self._record_is_written
-        if waiting and time.monotonic() >= self._retry_at:
-            self._write_record()
+        self._ledger.retry()
 
     def _try_move(self, what: str, reason: str | None) -> None:
-        state = policy.TRANSITIONS.get((self._record.state, what))
+        state = policy.TRANSITIONS.get((self._ledger.record.state, what))
         if state is not None:
-            self._enter(state, reason)
+            self._ledger.enter(state, reason)
 
     def _end_by_force(self) -> None:
         facts = self._watch.facts()
@@ -216,7 +231,7 @@ class Supervisor:
             return
         members = self._watch.members()
         if members and not self._terminated:
-            _say(f"{forced.why}: ending {len(members)} processes")
+            say(f"{forced.why}: ending {len(members)} processes")
         for identity in members:
             process.send(identity, number)
         self._terminated = True
@@ -225,32 +240,55 @@ class Supervisor:
         try:
             self._run.stop_request.touch(mode=0o600)
         except OSError as error:
-            _say(f"{self._run.stop_request}: cannot be written: {error.strerror}")
+            say(f"{self._run.stop_request}: cannot be written: {error.strerror}")
 
-    def _finish(self) -> None:
+    def _finish(self, machine: Machine) -> None:
+        """Write down how the attempt ended, and begin those that the job asks for after a failure."""
+        state, reason = self._conclude()
+        while (following := self._what_follows(state)) is not None:
+            self._launch, self._resume_from = read_launch(self._run), following.resume_from
+            for note in following.skipped:
+                self._ledger.alert("warning", "checkpoint_skipped", note)
+            self._attempt(machine, following)
+            state, reason = self._conclude()
+        if self._refusal is not None:
+            reason = f"{reason}; {self._refusal}"
+        self._ledger.enter(state, reason)
+        self._ledger.close(seconds=LAST_WRITE_SECONDS)
+
+    def _conclude(self) -> tuple[RunState, str]:
+        """Say how the newest attempt ended, and why; what it took is kept."""
         self._watch.close()
-        facts = self._watch.facts()
-        state, reason = policy.verdict(facts)
+        state, reason = policy.verdict(self._watch.facts())
         newest = newest_checkpoint(self._run)
         diagnosis = self._diagnose(newest) if state is RunState.FAILED else None
         if diagnosis is not None and diagnosis.cause != UNKNOWN:
             reason = diagnosis.message
         if left := self._watch.members():
             reason += f"; process {left[0].pid} cannot be killed"
-        self._change_attempt(ended_at=time.time())
-        self._record = replace(self._record, diagnosis=diagnosis, resumable_from=newest)
+        self._ledger.change_attempt(ended_at=time.time())
+        self._ledger.change(diagnosis=diagnosis, resumable_from=newest)
         if diagnosis is not None:
-            self._append(
-                AlertEvent(t=time.time(), level="error", code=diagnosis.cause, message=diagnosis.message)
-            )
-        if complaint := remember(self._run, replace(self._record, state=state)):
-            _say(complaint)
-        self._enter(state, reason)
-        deadline = time.monotonic() + LAST_WRITE_SECONDS
-        while not self._record_is_written and time.monotonic() < deadline:
-            time.sleep(RETRY_SECONDS)
-            self._write_record()
-        self._events.close()
+            self._ledger.alert("error", diagnosis.cause, diagnosis.message)
+        if complaint := remember(self._run, replace(self._ledger.record, state=state)):
+            say(complaint)
+        return state, reason
+
+    def _what_follows(self, state: RunState) -> Next | None:
+        """Return the attempt that the job asks for; why none can be made is kept in ``_refusal``."""
+        self._refusal, diagnosis = None, self._ledger.record.diagnosis
+        stops = self._run.stop_request.exists() or self._run.stop_now_request.exists()
+        if state is not RunState.FAILED or diagnosis is None or stops or self._stop_signalled:
+            return None
+        found = what_next(
+            self._run,
+            self._policy,
+            diagnosis,
+            self._ledger.record.attempts,
+            has_progress=self._watch.has_progress,
+        )
+        self._refusal = found if isinstance(found, str) else None
+        return found if isinstance(found, Next) else None
 
     def _diagnose(self, newest: str | None) -> Diagnosis:
         evidence = gather(
@@ -264,47 +302,6 @@ class Supervisor:
         if newest is None or found.command is not None:
             return found
         return replace(found, command=f"ftwiz resume {self._run.id}")
-
-    def _enter(self, state: RunState, reason: str | None) -> None:
-        """Move to a state: the event first, so that whoever waits for the record has all events."""
-        self._record = replace(self._record, state=state, reason=reason)
-        number = len(self._record.attempts)
-        self._append(StateEvent(t=time.time(), state=state, attempt=number, reason=reason))
-        self._write_record()
-
-    def _append(self, event: Event) -> None:
-        self._unwritten.append(event)
-        self._write_events()
-
-    def _write_events(self) -> None:
-        """Write what is waiting; what a full disk refuses waits on."""
-        try:
-            while self._unwritten:
-                self._events.append(self._unwritten[0])
-                del self._unwritten[0]
-        except OSError as error:
-            self._complain(self._run.events_file, error)
-
-    def _write_record(self) -> None:
-        if self._unwritten:
-            self._write_events()
-        try:
-            self._run.write_record(self._record)
-        except OSError as error:
-            self._complain(self._run.record_file, error)
-            self._record_is_written = False
-        else:
-            self._record_is_written = True
-
-    def _complain(self, path: Path, error: OSError) -> None:
-        self._retry_at = time.monotonic() + RETRY_SECONDS
-        if path not in self._complained:
-            self._complained.add(path)
-            _say(f"{path}: {error.strerror}; trying again")
-
-    def _change_attempt(self, **values: object) -> None:
-        *before, last = self._record.attempts
-        self._record = replace(self._record, attempts=(*before, replace(last, **values)))  # type: ignore[arg-type]
 
     def _handle_signals(self) -> None:
         self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -333,8 +330,7 @@ def _clear(run: RunFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def _say(text: str) -> None:
-    """Write a line to supervisor.log, which is our stderr."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        sys.stderr.flush()
+def _why_launched(resume_from: str | None, following: Next | None) -> str | None:
+    parts = [f"recovers from {following.cause}: {following.change}"] if following else []
+    parts += [f"resumes from {resume_from}"] if resume_from else []
+    return "; ".join(parts) or None

@@ -9,7 +9,7 @@ import os
 import socket
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from pathlib import Path
@@ -140,16 +140,22 @@ def read_planned(run: RunFolder) -> Planned:
         devices=devices,
         host=host,
         is_trial=body.get("trial") is True,
-        workload=workload_here(job, strategy, devices[0].name if devices else None),
+        workload=workload_here(job, strategy, devices),
     )
 
 
-def workload_here(job: Job, strategy: Strategy, device_name: str | None) -> Workload | None:
-    """Return the workload of a job with the libraries that are installed; ``None`` for an unknown model."""
+def workload_here(job: Job, strategy: Strategy, devices: Sequence[Device]) -> Workload | None:
+    """Return the workload of a job with the libraries that are installed; ``None`` for an unknown model.
+
+    Args:
+        job: What is trained.
+        strategy: How.
+        devices: The accelerators of its ranks, as far as they are known.
+    """
     model = model_spec(job)
     if model is None:
         return None
-    return workload_of(job, model, strategy, stack=installed_stack(), device_name=device_name)
+    return workload_of(job, model, strategy, stack=installed_stack(), devices=devices)
 
 
 def driver_version(vendor: str | None) -> str | None:

@@ -34,6 +34,8 @@ class Facts:
     """Exit status; negative is a signal."""
     stop_asked_at: float | None = None
     stop_now_at: float | None = None
+    restart_asked_at: float | None = None
+    """When it was decided to end a run that stands still and to start it again."""
     rank_failed_at: float | None = None
     """When a rank left a failed exit record, or was gone without one."""
     failed_rank: str | None = None
@@ -91,6 +93,12 @@ RULES: tuple[Rule, ...] = (
         terminate_after=_seconds(2.5),
         kill_after=1.5,
     ),
+    Rule(
+        why="it stands still and is started again",
+        since=lambda facts: facts.restart_asked_at,
+        terminate_after=_seconds(0),
+        kill_after=3,
+    ),
     Rule(why="training failed", since=_ended("failed"), terminate_after=_seconds(5), kill_after=2),
     Rule(
         why="training is over",
@@ -137,6 +145,8 @@ def verdict(facts: Facts) -> tuple[RunState, str]:
     """
     if facts.end is not None:
         return _verdict_of_end(facts.end)
+    if facts.restart_asked_at is not None and facts.stop_asked_at is None:
+        return RunState.FAILED, "it stood still"
     if facts.rank_failed_at is not None and facts.stop_now_at is None:
         return RunState.FAILED, facts.failed_rank or "a rank failed"
     if facts.stop_now_at is not None:

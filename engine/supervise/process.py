@@ -91,6 +91,15 @@ def table() -> dict[int, Seen]:
     return {pid: seen for pid in pids if (seen := look(pid)) is not None}
 
 
+def cpu_seconds(pid: int) -> float | None:
+    """Return how long a process has computed."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except (psutil.Error, OSError):
+        return None
+    return float(times.user + times.system)
+
+
 def descendants(root: int, processes: Mapping[int, Seen]) -> set[int]:
     """Return the pids below ``root``, without ``root``."""
     children: dict[int, list[int]] = {}

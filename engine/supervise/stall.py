@@ -7,6 +7,7 @@ and a long step that ends is no harm.
 import contextlib
 import shutil
 import subprocess
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from . import process
 LEAST_SECONDS = 60.0
 TIMES = 10
 DUMP_SECONDS = 20.0
+LOOK_SECONDS = 0.5
 _WORDS = {"T": "is stopped by a signal", "t": "is held by a debugger", "D": "waits for a disk or a driver"}
 """Process states that explain a standstill (proc(5))."""
 
@@ -65,6 +67,37 @@ class Stall:
     def silent_seconds(self, now: float) -> float:
         """Return for how long nothing was heard."""
         return now - self._last_sign if self._last_sign is not None else 0.0
+
+
+def what_is_seen(ranks: Mapping[int, ProcessIdentity], folder: Path) -> str:
+    """Say which ranks are behind as far as the kernel can tell, and where to read what each of them does."""
+    dumps = dump(ranks, folder)
+    where = f"; see {dumps[0].name} and its like in log/" if dumps else ""
+    behind = who_is_behind(ranks) or who_computes(ranks)
+    return (behind or "no rank's process is stopped: all wait, or all compute") + where
+
+
+def who_computes(ranks: Mapping[int, ProcessIdentity], *, seconds: float = LOOK_SECONDS) -> str | None:
+    """Name the ranks that compute while others sleep: they are waited for, where waiting costs no CPU (gloo).
+
+    Looks twice, ``seconds`` apart.
+    """
+    before = {rank: process.cpu_seconds(known.pid) for rank, known in ranks.items()}
+    time.sleep(seconds)
+    busy: list[int] = []
+    idle: list[int] = []
+    for rank, known in sorted(ranks.items()):
+        first, second = before[rank], process.cpu_seconds(known.pid)
+        if first is None or second is None:
+            return None
+        (busy if second - first > seconds / 2 else idle).append(rank)
+    if not busy or not idle:
+        return None
+    return f"{_ranks(busy)} computes or loads data, and {_ranks(idle)} waits"
+
+
+def _ranks(numbers: list[int]) -> str:
+    return ("rank " if len(numbers) == 1 else "ranks ") + ", ".join(map(str, numbers))
 
 
 def who_is_behind(ranks: Mapping[int, ProcessIdentity]) -> str | None:

@@ -15,7 +15,7 @@ from ..specs.run import ProcessIdentity
 from ..telemetry import EventFollower
 from . import process
 from .policy import Facts, describe_exit
-from .stall import Stall, dump, who_is_behind
+from .stall import Stall, what_is_seen
 
 
 @dataclass(kw_only=True)
@@ -33,6 +33,9 @@ class Watch:
     num_processes: int = 1
     stop_asked_at: float | None = None
     stop_now_at: float | None = None
+    restart_asked_at: float | None = None
+    stalled: str | None = None
+    """The newest standstill in words, while it lasts."""
     rank_failed_at: float | None = None
     failed_rank: str | None = None
     vanished_rank: int | None = None
@@ -70,6 +73,7 @@ class Watch:
             launcher_code=self.launcher_code,
             stop_asked_at=self.stop_asked_at,
             stop_now_at=self.stop_now_at,
+            restart_asked_at=self.restart_asked_at,
             rank_failed_at=self.rank_failed_at,
             failed_rank=self.failed_rank,
             end=self.end,
@@ -104,18 +108,16 @@ class Watch:
     def look_for_stall(self) -> None:
         """Note it when nothing has been heard for far longer than a step takes."""
         now = time.monotonic()
+        if self.stall.told_at is None:
+            self.stalled = None  # it went on
         if self.end is not None or self.stop_asked_at is not None or not self.stall.is_new(now):
             return
         ranks = {rank: known for rank, (_, known) in self.ranks.items() if known is not None}
-        behind = who_is_behind(ranks) or "no rank's process is stopped: they wait for each other or compute"
-        dumps = dump(ranks, self.run.log_folder)
-        where = f"; see {dumps[0].name} and its like in log/" if dumps else ""
         step = self.last_step.step if self.last_step else None
-        message = (
-            f"nothing was heard for {self.stall.silent_seconds(now):.0f} s since step {step}: {behind}{where}"
-        )
+        silent = f"nothing was heard for {self.stall.silent_seconds(now):.0f} s since step {step}"
+        self.stalled = f"{silent}: {what_is_seen(ranks, self.run.log_folder)}"
         self.findings.append(
-            AlertEvent(t=time.time(), level="warning", code="stall", message=message, step=step)
+            AlertEvent(t=time.time(), level="warning", code="stall", message=self.stalled, step=step)
         )
 
     def ask_to_stop(self, *, now: bool = False) -> None:
@@ -131,19 +133,27 @@ class Watch:
         self._follower.close()
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, StepEvent):
-            self.has_progress, self.last_step = True, event
-            self.stall.step(time.monotonic())
-        elif not isinstance(event, AlertEvent | StateEvent):
-            self.stall.sign(time.monotonic())
-        if isinstance(event, RankEvent):
-            self.has_progress = True
-            if event.host == socket.gethostname():
-                self.ranks[event.rank] = (event.pid, process.identify(event.pid))
-        elif isinstance(event, AlertEvent):
-            self.alerts.append(event)
-        elif isinstance(event, EndEvent):
-            self.end, self.ended_at = event, time.monotonic()
+        now = time.monotonic()
+        match event:
+            case AlertEvent():
+                self.alerts.append(event)
+            case StateEvent():
+                pass  # our own word is no sign of life
+            case StepEvent():
+                self.has_progress, self.last_step = True, event
+                self.stall.step(now)
+            case _:
+                self.stall.sign(now)
+                self._take_sign(event, now)
+
+    def _take_sign(self, event: Event, now: float) -> None:
+        match event:
+            case RankEvent():
+                self.has_progress = True
+                if event.host == socket.gethostname():
+                    self.ranks[event.rank] = (event.pid, process.identify(event.pid))
+            case EndEvent():
+                self.end, self.ended_at = event, now
 
     def _read_stop_request(self) -> None:
         if self.run.stop_now_request.exists():

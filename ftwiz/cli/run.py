@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..engine.errors import ExitCode
+from ..engine.errors import ExitCode, Refused
 from .follow import Follow, follow_options, say, start_and_follow
 
 if TYPE_CHECKING:
     from ..engine.job import LoadedJob
+    from ..engine.rundir import RunFolder
 
 
 @click.command()
@@ -77,8 +78,9 @@ def demo(*, overrides: tuple[str, ...], **follow: bool) -> int:
 
 @click.command()
 @click.argument("run", metavar="[RUN]", required=False)
+@click.option("--replan", is_flag=True, help="With the next plan that needs less memory; same global batch.")
 @follow_options
-def resume(run: str | None, **follow: bool) -> int:
+def resume(run: str | None, *, replan: bool, **follow: bool) -> int:
     """Go on from the newest whole checkpoint; of the newest run when none is named."""
     from ..engine.checkpoints import look
     from ..engine.prepare import check_stack
@@ -93,8 +95,20 @@ def resume(run: str | None, **follow: bool) -> int:
     found = look(folder.checkpoints)
     say(f"{path.name} is passed over: {reason}" for path, reason in found.skipped)
     name = found.newest.name if found.newest else None
+    if replan:
+        say([f"{folder.id} goes on with another plan: {_replanned(folder, name)}"])
     say([f"{folder.id} goes on from {name or 'the beginning: it has no whole checkpoint'}"])
     return start_and_follow(folder, how, resume_from=name)
+
+
+def _replanned(run: "RunFolder", checkpoint: str | None) -> str:
+    from ..engine.supervise import replan
+
+    change = replan(run, keeps_state=checkpoint is not None)
+    if change is None:
+        where = f" that can read {checkpoint}" if checkpoint else ""
+        raise Refused(f"{run.id}: no plan{where} needs less memory", hint="see: ftwiz plan JOB.yaml")
+    return change
 
 
 def _load(job: Path | None, preset: str | None, overrides: tuple[str, ...]) -> "LoadedJob":
