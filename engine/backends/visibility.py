@@ -3,7 +3,7 @@
 A UUID names a card whatever else fails or is hidden; where a runtime takes none, its own index is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ..specs.machine import Device
@@ -29,7 +29,7 @@ _GROWING = {ALLOCATOR: "expandable_segments:True"}
 """Without it batches of many lengths leave gaps as large again as what they need (torch's CUDA notes)."""
 
 
-def grows_segments(devices: tuple[Device, ...]) -> bool:
+def grows_segments(devices: Sequence[Device]) -> bool:
     """Whether the allocator is told to grow its segments on these devices: on NVIDIA's."""
     return bool(devices) and devices[0].vendor == "nvidia"
 

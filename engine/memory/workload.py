@@ -4,11 +4,14 @@
 the libraries. A saved job and its strategy are one recipe (``workload_of``), options of a command another.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ..backends import grows_segments
 from ..specs.adapter import ALL_LINEAR, Adapter
 from ..specs.job import Job
+from ..specs.machine import Device
 from ..specs.model import ModelSpec
 from ..specs.plan import Precision, Strategy
 from ..specs.workload import (
@@ -83,8 +86,7 @@ def workload_of(
     strategy: Strategy,
     *,
     stack: Stack | None = None,
-    device_name: str | None = None,
-    expandable_segments: bool = False,
+    devices: Sequence[Device] = (),
 ) -> Workload:
     """Return one optimizer step of a rank of a job.
 
@@ -93,8 +95,7 @@ def workload_of(
         model: Its shape.
         strategy: How the machine does it.
         stack: Versions of the libraries; ``None``: those that ftwiz is tested with.
-        device_name: Name of the accelerator, when there is one.
-        expandable_segments: Its allocator is told to grow its segments.
+        devices: The accelerators of the ranks, as far as they are known; alike, so the first one's name counts.
     """
     recipe = Recipe(
         sequence_tokens=job.train.max_length,
@@ -111,8 +112,8 @@ def workload_of(
         packing=job.train.packing,
         sharding=sharding_of(strategy),
         device_kind=strategy.device_kind,
-        device_name=device_name,
-        expandable_segments=expandable_segments,
+        device_name=devices[0].name if devices else None,
+        expandable_segments=grows_segments(devices),
     )
     return recipe_workload(recipe, model, stack=stack)
 

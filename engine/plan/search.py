@@ -6,7 +6,6 @@ Of every way the largest micro batch that fits is taken, found by bisection beca
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..backends import grows_segments
 from ..memory import estimate
 from ..memory.verdict import place_verdict, shared_verdict, usable_bytes, verdict, worst
 from ..memory.workload import workload_of
@@ -106,16 +105,7 @@ def timed(question: Question, option: Option) -> Option:
 def workload(question: Question, strategy: Strategy) -> Workload:
     """Return what a rank computes."""
     devices = question.devices_for(strategy.num_processes)
-    name = devices[0].name if devices else None
-    grows = grows_segments(devices)
-    return workload_of(
-        question.job,
-        question.model,
-        strategy,
-        stack=question.stack,
-        device_name=name,
-        expandable_segments=grows,
-    )
+    return workload_of(question.job, question.model, strategy, stack=question.stack, devices=devices)
 
 
 def _judge(question: Question, strategy: Strategy, found: Estimate) -> Verdict:

@@ -128,7 +128,7 @@ def look_at_memory(prepared: Prepared, around: Surroundings) -> Iterator[Result]
     """Report whether it fits: by what was measured on this machine, else by the estimate."""
     loaded, plan = prepared.loaded, prepared.plan
     devices = planned_devices(prepared, around.machine)
-    workload = workload_here(loaded.job, plan.strategy, devices[0].name if devices else None)
+    workload = workload_here(loaded.job, plan.strategy, devices)
     if workload is None:
         yield warning("memory", "the shape of the model is not known here, so nothing is estimated")
         return

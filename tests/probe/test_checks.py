@@ -178,7 +178,7 @@ def test_what_was_probed_here_takes_the_place_of_the_estimate(make_job: MakeJob,
     machine = replace(BOX, devices=(CARD,))
     prepared = prepare(loaded, machine)
     around = Surroundings(machine=machine, environ={"FTWIZ_HOME": str(home)})
-    workload = workload_here(loaded.job, prepared.plan.strategy, CARD.name)
+    workload = workload_here(loaded.job, prepared.plan.strategy, [CARD])
     assert workload is not None
     assert best_estimate(workload, around, [CARD])[0].tier == "fast"
     for tokens in (512, 1024):
@@ -198,7 +198,7 @@ def test_what_was_measured_and_does_not_fit_is_a_problem(make_job: MakeJob, home
     loaded = load_job(make_job())
     small = replace(CARD, free_bytes=1 * GIB)
     machine = replace(BOX, devices=(small,))
-    workload = workload_here(loaded.job, prepare(loaded, machine).plan.strategy, CARD.name)
+    workload = workload_here(loaded.job, prepare(loaded, machine).plan.strategy, [CARD])
     assert workload is not None
     for tokens in (512, 1024):
         append_calibration(home / "calibration.jsonl", probe(workload_key(workload), tokens))

@@ -11,13 +11,19 @@ from typing import Any
 import pytest
 
 from ftwiz.engine.calibration import Usage, read_calibrations
+from ftwiz.engine.hardware.written import parse_machine
+from ftwiz.engine.job import model_spec
+from ftwiz.engine.memory import estimate
+from ftwiz.engine.plan import recommend
 from ftwiz.engine.rundir import RunFolder, create, list_runs
 from ftwiz.engine.specs.events import Event, PeakEvent, StateEvent, StepEvent
+from ftwiz.engine.specs.job import Job
 from ftwiz.engine.specs.machine import Device, Host, Machine
 from ftwiz.engine.specs.plan import Strategy
 from ftwiz.engine.specs.run import Diagnosis, RunRecord, RunState
+from ftwiz.engine.stack import installed_stack
 from ftwiz.engine.supervise import process
-from ftwiz.engine.supervise.measured import calibration_of, driver_version, remember
+from ftwiz.engine.supervise.measured import calibration_of, driver_version, remember, workload_here
 from ftwiz.engine.telemetry import EventLog
 
 GIB = 1 << 30
@@ -168,6 +174,17 @@ def test_nothing_that_goes_wrong_changes_how_a_run_ended(
 def test_the_driver_of_an_unknown_vendor_is_not_guessed() -> None:
     assert driver_version("acme") is None
     assert driver_version(None) is None
+
+
+def test_what_is_remembered_of_a_run_is_what_was_planned_for_it(tiny_model: Path, qa_rows: Path) -> None:
+    """On NVIDIA's cards the allocator grows its segments: the plan and the calibration both count so."""
+    wanted = Job.model_validate({"model": {"name_or_path": str(tiny_model)}, "data": {"path": str(qa_rows)}})
+    box = parse_machine("2xA100-40GB")
+    plan = recommend(wanted, model_spec(wanted), box, stack=installed_stack())
+    workload = workload_here(wanted, plan.strategy, box.devices)
+    assert workload is not None
+    assert workload.expandable_segments
+    assert plan.estimate == estimate(workload)
 
 
 @pytest.mark.train
