@@ -20,6 +20,7 @@ from .errors import Refused
 from .job import LoadedJob, dump_job, model_spec
 from .plan import recommend
 from .rundir import RunFolder, create
+from .specs.estimate import Estimate
 from .specs.machine import Machine
 from .specs.model import ModelSpec
 from .specs.plan import Backend, Plan
@@ -177,10 +178,20 @@ def _predicted(plan: Plan) -> dict[str, object] | None:
         "disk_bytes": found.disk_bytes,
         "peak_phase": found.peak_phase,
         "uncertainty": found.uncertainty,
+        "groups": _groups(found),
         "verdict": plan.verdict.word if plan.verdict else None,
         "tokens_per_second": plan.speed.tokens_per_second if plan.speed else None,
         "step_seconds": plan.speed.step_seconds if plan.speed else None,
     }
+
+
+def _groups(found: Estimate) -> dict[str, int]:
+    """Return what the device holds at the peak, by what it is for."""
+    groups: dict[str, int] = {}
+    for place in ("device", "reserved", "driver"):
+        for term in found.phase_terms(found.peak_phase, place):
+            groups[term.group] = groups.get(term.group, 0) + term.num_bytes
+    return groups
 
 
 def _export(name: str, value: str) -> str:
