@@ -23,7 +23,7 @@ check: $(VENV)/.installed-dev  ## Everything CI runs: format, lint, walls, types
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST)
 
 fix: $(VENV)/.installed-dev  ## Format, and apply safe fixes.
 	$(BIN)/ruff format .
