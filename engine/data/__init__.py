@@ -1,5 +1,6 @@
 """Reads data files row by row, finds their format, and turns rows into what a stage trains on."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -8,13 +9,14 @@ from pathlib import Path
 from ..errors import BadInput
 from ..specs.data import DataFormat, DataSummary, RowShape
 from ..specs.job import Data
-from .formats import Layout, TrainRow, convert, ends_unanswered, find_layout, unused_columns
+from .convert import Converted, convert, unused_columns
 from .read import COUNT_LIMIT_BYTES, NumberedRow, count_rows, read_rows
+from .rules import Layout, find_layout
+from .words import TrainRow
 
 __all__ = ["DataSummary", "Rows", "inspect", "load_rows"]
 
 NUM_INSPECTED_ROWS = 50
-_ONLY_STAGE = "sft"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +31,7 @@ class Rows:
     """What was left out, in a sentence; None when nothing was."""
 
 
-def inspect(data: Data, *, stage: str = _ONLY_STAGE) -> DataSummary:
+def inspect(data: Data, *, stage: str = "sft") -> DataSummary:
     """Say what a data file is from its first rows and its number of rows.
 
     Args:
@@ -39,12 +41,11 @@ def inspect(data: Data, *, stage: str = _ONLY_STAGE) -> DataSummary:
     Raises:
         BadInput: One of the first rows cannot be read or used: ``file:line: reason``.
     """
-    assert stage == _ONLY_STAGE, stage
     path = Path(data.path)
-    layout, converted, note = _look(path, data)
+    layout, converted, note = _look(path, data, stage)
     num_rows = _num_rows(path, data)
     if data.eval_path is not None:
-        _check_same_shape(layout, _look(Path(data.eval_path), data)[0], data.eval_path)
+        _check_same_shape(layout, _look(Path(data.eval_path), data, stage)[0], data.eval_path)
         num_eval_rows = count_rows(Path(data.eval_path))
     else:
         num_eval_rows = (
@@ -54,7 +55,7 @@ def inspect(data: Data, *, stage: str = _ONLY_STAGE) -> DataSummary:
     return DataSummary(
         path=data.path,
         format=layout.rule.format,
-        shape=layout.rule.shape,
+        shape=layout.shape,
         columns=dict(layout.columns),
         num_rows=num_rows,
         num_eval_rows=num_eval_rows,
@@ -63,7 +64,7 @@ def inspect(data: Data, *, stage: str = _ONLY_STAGE) -> DataSummary:
     )
 
 
-def load_rows(data: Data) -> Rows:
+def load_rows(data: Data, *, stage: str = "sft") -> Rows:
     """Read all rows that the job trains and evaluates on.
 
     Held-out rows are ``eval_path``, or every k-th row for ``eval_fraction``: the same rows every time.
@@ -72,9 +73,9 @@ def load_rows(data: Data) -> Rows:
         BadInput: A row cannot be read or used (``file:line: reason``), or nothing is left to train on.
     """
     path = Path(data.path)
-    layout, rows, notes = _load(path, data, limit=data.num_rows)
+    layout, rows, notes = _load(path, data, stage, limit=data.num_rows)
     if data.eval_path is not None:
-        eval_layout, held_out, eval_notes = _load(Path(data.eval_path), data, limit=None)
+        eval_layout, held_out, eval_notes = _load(Path(data.eval_path), data, stage, limit=None)
         _check_same_shape(layout, eval_layout, data.eval_path)
         notes += eval_notes
         train = rows
@@ -84,60 +85,63 @@ def load_rows(data: Data) -> Rows:
         train=train,
         eval=held_out,
         format=layout.rule.format,
-        shape=layout.rule.shape,
+        shape=layout.shape,
         note="; ".join(notes) or None,
     )
 
 
-def _look(path: Path, data: Data) -> tuple[Layout, list[TrainRow], str | None]:
+def _look(path: Path, data: Data, stage: str) -> tuple[Layout, list[TrainRow], str | None]:
     rows = list(islice(read_rows(path, max_bytes=COUNT_LIMIT_BYTES), NUM_INSPECTED_ROWS))
-    layout = _layout(path, rows[:1], data)
+    layout = _layout(path, rows[:1], data, stage)
     converted = [_convert(path, row, layout, data) for row in rows]
-    kept = [row for row in converted if row is not None]
+    kept = [row for one in converted for row in one.rows]
     if not kept:
-        raise _nothing(path, f"the first {len(rows)} rows" if len(rows) > 1 else "the only row")
+        which = f"all of the first {len(rows)} rows" if len(rows) > 1 else "the only row"
+        raise _nothing(path, rows[0][0], converted[0].left_out, which)
     unused = unused_columns(rows[0][1], layout)
-    note = f"not used: {', '.join(unused[:6])}" if unused else None
-    return layout, kept, note
+    notes = [f"not used: {', '.join(unused[:6])}"] if unused else []
+    if "turns" in layout.columns.values():
+        notes.append("the first of turns is asked")
+    return layout, kept, "; ".join(notes) or None
 
 
-def _load(path: Path, data: Data, *, limit: int | None) -> tuple[Layout, list[TrainRow], list[str]]:
+def _load(
+    path: Path, data: Data, stage: str, *, limit: int | None
+) -> tuple[Layout, list[TrainRow], list[str]]:
     numbered: Iterator[NumberedRow] = islice(read_rows(path), limit)
     first = list(islice(numbered, 1))
-    layout = _layout(path, first, data)
+    layout = _layout(path, first, data, stage)
     kept: list[TrainRow] = []
-    num_empty = num_unanswered = 0
+    left_out: Counter[str] = Counter()
+    num_cut = 0
     for row in chain(first, numbered):
         converted = _convert(path, row, layout, data)
-        num_unanswered += ends_unanswered(row[1], layout)
-        if converted is None:
-            num_empty += 1
-        else:
-            kept.append(converted)
+        kept += converted.rows
+        left_out.update(converted.left_out)
+        num_cut += converted.is_cut
     if not kept:
-        raise _nothing(path, "all rows")
-    notes = []
-    if num_empty:
-        notes.append(f"{path.name}: rows left out, because question or answer is empty: {num_empty}")
-    if num_unanswered:
-        notes.append(f"{path.name}: last messages left out, because nobody answers them: {num_unanswered}")
+        raise _nothing(path, first[0][0], tuple(left_out), "all rows")
+    notes = [f"{path.name}: rows left out, because {reason}: {number}" for reason, number in left_out.items()]
+    if num_cut:
+        notes.append(f"{path.name}: last messages left out, because nobody answers them: {num_cut}")
     return layout, kept, notes
 
 
-def _layout(path: Path, first: list[NumberedRow], data: Data) -> Layout:
+def _layout(path: Path, first: list[NumberedRow], data: Data, stage: str) -> Layout:
     if not first:
         raise BadInput(f"{path}: has no rows")
     line, row = first[0]
-    return find_layout(row, data, f"{path}:{line}")
+    return find_layout(row, data, f"{path}:{line}", stage=stage)
 
 
-def _convert(path: Path, numbered: NumberedRow, layout: Layout, data: Data) -> TrainRow | None:
+def _convert(path: Path, numbered: NumberedRow, layout: Layout, data: Data) -> Converted:
     line, row = numbered
     return convert(row, layout, system=data.system, where=f"{path}:{line}")
 
 
-def _nothing(path: Path, which: str) -> BadInput:
-    return BadInput(f"{path}: {which} have an empty question or answer".replace("row have", "row has"))
+def _nothing(path: Path, line: int, reasons: tuple[str, ...], which: str) -> BadInput:
+    reason = reasons[0] if reasons else "holds no example"
+    return BadInput(f"{path}:{line}: {reason}, as in {which}".removesuffix(", as in the only row"))
 
 
 def _num_rows(path: Path, data: Data) -> int | None:
@@ -166,7 +170,7 @@ def _split(rows: list[TrainRow], num_held_out: int) -> tuple[list[TrainRow], lis
 
 
 def _check_same_shape(train: Layout, held_out: Layout, eval_path: str) -> None:
-    if train.rule.shape != held_out.rule.shape:
+    if train.shape != held_out.shape:
         raise BadInput(
             f"{eval_path}: is {held_out.rule.format}, and the training data is {train.rule.format}",
             hint="both files must have the same format",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import BadInput
+from .words import type_name
 
 NumberedRow = tuple[int, dict[str, object]]
 """Line at which the row starts (from 1), and its columns."""
@@ -222,9 +223,3 @@ def _skip(text: str, position: int) -> int:
     match = _SPACE.match(text, position)
     assert match is not None
     return match.end()
-
-
-def type_name(value: object) -> str:
-    """Name a JSON value's type as a person would."""
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
-    return "null" if value is None else names.get(type(value), "an object")

@@ -4,13 +4,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-DataFormat = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text"]
-"""Layout of a row in the file."""
+DataFormat = Literal[
+    "messages",
+    "sharegpt",
+    "alpaca",
+    "prompt_completion",
+    "self_instruct",
+    "text",
+    "preference",
+    "preference_implicit",
+    "preference_alpaca",
+    "preference_sharegpt",
+    "unpaired",
+    "unpaired_alpaca",
+    "unpaired_messages",
+    "unpaired_sharegpt",
+    "prompt_only",
+    "mixed",
+]
+"""Layout of a row in the file; ``mixed`` for several files of different layouts."""
 
-RowShape = Literal["messages", "prompt_completion", "text"]
-"""Columns that a row has for the trainer: ``{"messages"}``, ``{"prompt", "completion"}`` or ``{"text"}``.
+RowShape = Literal["messages", "prompt_completion", "text", "preference", "unpaired", "prompt_only"]
+"""Columns that a row has for the trainer.
 
-Messages, prompt and completion are lists of ``{"role", "content"}``.
+- ``messages``: ``{"messages"}``
+- ``prompt_completion``: ``{"prompt", "completion"}``
+- ``text``: ``{"text"}``
+- ``preference``: ``{"prompt", "chosen", "rejected"}``
+- ``unpaired``: ``{"prompt", "completion", "label"}``, the label true for an answer to learn and false for one
+  to avoid
+- ``prompt_only``: ``{"prompt"}`` and every other column of the file as it is, for reward functions
+
+Messages, prompt, completion, chosen and rejected are lists of ``{"role", "content"}``; an assistant's message
+may have ``tool_calls``. Every shape but ``text`` may have ``tools``, a list of JSON schemas.
 """
 
 
