@@ -95,7 +95,7 @@ def workload_of(
         model: Its shape.
         strategy: How the machine does it.
         stack: Versions of the libraries; ``None``: those that ftwiz is tested with.
-        devices: The accelerators of the ranks, as far as they are known; alike, so the first one's name counts.
+        devices: The accelerators of the ranks, as far as they are known; alike, so the first one counts.
     """
     recipe = Recipe(
         sequence_tokens=job.train.max_length,

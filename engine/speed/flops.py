@@ -70,6 +70,14 @@ def num_multiplied(spec: ModelSpec) -> int:
 
 
 @lru_cache(maxsize=64)
+def num_packed(spec: ModelSpec) -> int:
+    """Return how many weights a loader packs: those of linear layers but the output layer."""
+    if spec.parameters is None:
+        return 0
+    return sum(linear.num_weights for linear in spec.parameters.linears if linear.path != "lm_head")
+
+
+@lru_cache(maxsize=64)
 def num_adapter(spec: ModelSpec, adapter: Adapter | None) -> int:
     """Return the parameters of an adapter; of the usual one when none is given."""
     return num_trainable(spec, adapter or Adapter()).num_adapter or 0

@@ -17,14 +17,21 @@ PCIE_OF = ((r"sm_(6|7)", 3), (r"sm_8", 4), (r"sm_(9|10|12)", 5), (r"gfx9", 4), (
 """Generation of a card whose driver does not say it."""
 OTHER_LINK_BYTES = {"xgmi": 64e9, "hccs": 28e9, "mxlink": 32e9, "xelink": 26e9}
 """Per link and direction, by their makers: AMD Infinity Fabric of MI300X, HCCS of Ascend 910B."""
-COLLECTIVE_SHARE = {"nvlink": 0.75, "xgmi": 0.6, "hccs": 0.6, "mxlink": 0.6, "xelink": 0.6, "pcie": 0.5}
-"""What NCCL-like collectives get of a link's rate. nvlink: nccl-tests on DGX A100 reports bus bandwidths of
-230 of 300 GB/s; pcie without peer access passes through host memory twice."""
-HOST_COPY_SHARE = 0.8
-"""Of the PCIe rate that a pinned copy reaches (bandwidthTest: about 25 of 31.5 GB/s)."""
+COLLECTIVE_SHARE = {"nvlink": 0.78, "xgmi": 0.7, "hccs": 0.6, "mxlink": 0.6, "xelink": 0.6, "pcie": 0.5}
+"""What collectives get of a link's rate. nvlink: rings of 8 A100 reach 235 of 300 GB/s, of 8 H200 368 of 450;
+xgmi: 8 MI300X 313 of 448 (stas00/ml-engineering 744d01e, network). pcie: cards of NVIDIA's GeForce have no
+peer access, so all passes through host memory: 8 RTX 5090 reach 28 of 63 GB/s and 4 of them 35 (NVIDIA/nccl
+issue 1639). hccs, mxlink, xelink: assumed, +-0.2."""
+HOST_COPY_SHARE = 0.88
+"""Of the PCIe rate that a pinned copy reaches: 55.4 of 63 GB/s (nvbandwidth on 8 H200, ml-engineering)."""
+DESKTOP = re.compile(r"GeForce")
+DESKTOP_CARDS = 2
+DESKTOP_LANES = 8
+"""Of two cards on a desktop board, whose CPU has 16 lanes for them: Intel's and AMD's split them 2 x 8."""
 NODE_BITS = 100e9
-"""Of a node's network when it is not known."""
+"""Of a node's network when it is not known. Assumed: what a 100 Gbit/s adapter carries."""
 NETWORK_SHARE = 0.7
+"""Assumed, +-0.15."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +52,7 @@ def links(machine: Machine) -> Links:
         memory = 20 * _GIGA
         return Links(between_devices=memory, to_host=memory, between_nodes=memory, text="host memory")
     device = machine.devices[0]
-    lane, lane_note = _pcie(device)
+    lane, lane_note = _pcie(device, len(machine.devices))
     rate, share, text, notes = _fastest(machine, device, lane)
     network, network_note = _network(machine)
     return Links(
@@ -57,14 +64,17 @@ def links(machine: Machine) -> Links:
     )
 
 
-def _pcie(device: Device) -> tuple[float, str | None]:
-    generation = device.pcie_generation
-    note = None
+def _pcie(device: Device, num_devices: int) -> tuple[float, str | None]:
+    generation, width = device.pcie_generation, device.pcie_width
+    is_told = generation is not None and width is not None
     if generation is None:
         found = [number for pattern, number in PCIE_OF if re.match(pattern, device.architecture or "")]
         generation = found[0] if found else 4
-        note = f"PCIe {generation} x16 is assumed: the driver does not say it"
-    return PCIE_BYTES.get(generation, PCIE_BYTES[4]) * (device.pcie_width or 16), note
+    is_desktop = num_devices == DESKTOP_CARDS and DESKTOP.search(device.name) is not None
+    width = width or (DESKTOP_LANES if is_desktop else 16)
+    why = ", as two cards share a desktop's 16 lanes" if is_desktop else ": the driver does not say it"
+    note = None if is_told else f"PCIe {generation} x{width} is assumed{why}"
+    return PCIE_BYTES.get(generation, PCIE_BYTES[4]) * width, note
 
 
 def _fastest(machine: Machine, device: Device, lane: float) -> tuple[float, float, str, list[str]]:
