@@ -4,7 +4,6 @@ Nothing is written, downloaded or started by ``prepare``; torch is looked for an
 """
 
 import json
-import shlex
 import socket
 import sys
 import time
@@ -14,16 +13,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .. import __version__
-from .backends import ALLOCATOR_NAMES, backend
+from .backends import backend
+from .backends.keys import TRAINER, commented
+from .backends.script import LAUNCH_SCRIPT, SBATCH_SCRIPT, Script, batch_script, launch_script
 from .data import DataSummary, inspect
 from .errors import Refused
 from .job import LoadedJob, dump_job, model_spec
 from .plan import recommend
+from .plan.timeout import grace_seconds, with_timeout
 from .rundir import RunFolder, create
 from .specs.estimate import Estimate
 from .specs.machine import Machine
 from .specs.model import ModelSpec
-from .specs.plan import Backend, Plan
+from .specs.plan import Backend, Cluster, Plan
 from .specs.run import RunRecord, RunState
 from .stack import installed_stack
 from .stages import train_file
@@ -82,13 +84,17 @@ def _install_command(extra: str) -> str:
     )
 
 
-def prepare(loaded: LoadedJob, machine: Machine, *, python: str = sys.executable) -> Prepared:
+def prepare(
+    loaded: LoadedJob, machine: Machine, *, python: str = sys.executable, cluster: Cluster | None = None
+) -> Prepared:
     """Check the job against the model and the data, decide the plan and render every file.
 
     Args:
         loaded: The job with its sources.
         machine: What it will run on.
         python: Interpreter that starts the ranks.
+        cluster: Where the nodes are and how they meet, for the files of several; with SLURM's batch script
+            where it has options for it.
 
     Raises:
         BadInput: Model, data or pinned choices are wrong.
@@ -98,7 +104,7 @@ def prepare(loaded: LoadedJob, machine: Machine, *, python: str = sys.executable
     model = model_spec(job)
     data = inspect(job.data, stage=job.stage)
     plan = recommend(job, model, machine, stack=installed_stack())
-    return render(loaded, machine, plan, data, model=model, python=python)
+    return render(loaded, machine, plan, data, model=model, python=python, cluster=cluster)
 
 
 def render(
@@ -109,19 +115,20 @@ def render(
     *,
     model: ModelSpec | None,
     python: str = sys.executable,
+    cluster: Cluster | None = None,
 ) -> Prepared:
     """Render every file of a run whose plan is decided."""
-    job = loaded.job
+    job, cluster = loaded.job, cluster or Cluster()
+    plan = with_timeout(plan, job, model, machine)
     engine = backend(plan.strategy.backend)
     launch = engine.launch_command(plan.strategy, python)
-    by_hand = engine.by_hand_commands(plan.strategy, python)
-    if any(name.endswith("VISIBLE_DEVICES") for name in plan.environment):
-        by_hand = by_hand[:1]  # DeepSpeed's launcher takes the first devices, whatever it is shown
+    script = _script(loaded, machine, plan, cluster=cluster, launch=launch)
     files = {
         "job.yaml": dump_job(job),
-        "train.yaml": train_file(job, plan.strategy, data),
-        **engine.files(plan.strategy, job, model),
-        "launch.sh": _launch_script(launch, by_hand, plan.environment),
+        "train.yaml": commented(train_file(job, plan.strategy, data), TRAINER),
+        **engine.files(plan.strategy, job, model, cluster),
+        LAUNCH_SCRIPT: launch_script(script),
+        **({} if cluster.sbatch is None else {SBATCH_SCRIPT: batch_script(script)}),
         "plan.json": _plan_file(loaded, machine, plan, launch),
     }
     return Prepared(loaded=loaded, plan=plan, data=data, launch=tuple(launch), files=files)
@@ -194,21 +201,22 @@ def _groups(found: Estimate) -> dict[str, int]:
     return groups
 
 
-def _export(name: str, value: str) -> str:
-    """What the user has set of the allocator stays."""
-    if name in ALLOCATOR_NAMES:
-        return f'export {name}="${{{name}:-{value}}}"\n'
-    return f"export {name}={shlex.quote(value)}\n"
-
-
-def _launch_script(launch: list[str], by_hand: tuple[list[str], ...], environment: Mapping[str, str]) -> str:
-    exports = "".join(_export(name, value) for name, value in environment.items())
-    lines = "".join(f"# {shlex.join(command)}\n" for command in by_hand)
-    return f"""#!/bin/sh
-# Starts the ranks of this run by hand, without the supervisor: no states, no device samples, no resume.
-# Add --resume-from checkpoint-N to go on from a checkpoint.
-cd "$(dirname "$0")" || exit 1
-{exports}exec {shlex.join(launch)} "$@"
-
-# The same without accelerate's launcher:
-{lines}"""
+def _script(
+    loaded: LoadedJob, machine: Machine, plan: Plan, *, cluster: Cluster, launch: list[str]
+) -> Script:
+    strategy = plan.strategy
+    chosen = [device for device in machine.devices if device.index in plan.device_indices]
+    slots = tuple(device.physical_index for device in chosen if device.physical_index is not None)
+    is_chosen = any(name.endswith("VISIBLE_DEVICES") for name in plan.environment)
+    return Script(
+        strategy=strategy,
+        cluster=cluster,
+        python=launch[0],
+        environment=plan.environment,
+        launch=tuple(launch),
+        slots=slots if is_chosen and len(slots) == strategy.ranks_per_node else None,
+        name=loaded.job.run.name or loaded.name,
+        grace_seconds=grace_seconds(plan),
+        host_cpus=machine.host.num_cpus,
+        is_whole_node=strategy.ranks_per_node == len(machine.devices),
+    )

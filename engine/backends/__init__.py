@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..specs.job import Job, PlanPins
 from ..specs.model import ModelSpec
-from ..specs.plan import Rule, Strategy
+from ..specs.plan import Cluster, Rule, Strategy
 from . import ddp, fsdp, single, zero
 from .launch import worker_command
 from .visibility import ALLOCATOR_NAMES, can_be_shown, grows_segments, visible_environment
@@ -34,14 +34,16 @@ class Backend(Protocol):
         The fastest comes first, the one that needs the least device memory last.
         """
 
-    def files(self, strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, str]:
+    def files(
+        self, strategy: Strategy, job: Job, model: ModelSpec | None, cluster: Cluster | None = None
+    ) -> dict[str, str]:
         """Return the text of the engine's configuration files by name."""
 
     def launch_command(self, strategy: Strategy, python: str) -> list[str]:
-        """Return the arguments that start every rank, to be run in the run folder."""
+        """Return the arguments that start every rank of a node, to be run in the run folder."""
 
     def by_hand_commands(self, strategy: Strategy, python: str) -> tuple[list[str], ...]:
-        """Return the same start by other launchers than accelerate's."""
+        """Return the same start of a run on one node by other launchers than accelerate's."""
 
     def environment(self, strategy: Strategy) -> dict[str, str]:
         """Return the variables by which accelerate knows the engine in a rank, whoever started the rank."""

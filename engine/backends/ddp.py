@@ -6,8 +6,8 @@ Source: torch.nn.parallel.DistributedDataParallel.
 from ..specs.job import Job, PlanPins
 from ..specs.machine import CPU
 from ..specs.model import ModelSpec
-from ..specs.plan import Rule, Strategy
-from .launch import ACCELERATE_FILE, accelerate_command, accelerate_file, torchrun_command
+from ..specs.plan import Cluster, Rule, Strategy
+from .launch import node_files, ranks_command, torchrun_command
 from .rules import WHOLE_DEVICES
 
 NAME = "ddp"
@@ -42,26 +42,30 @@ def strategies(base: Strategy, pins: PlanPins) -> tuple[Strategy, ...]:  # noqa:
     return (base,)
 
 
-def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, str]:  # noqa: ARG001 - asks neither
+def files(
+    strategy: Strategy,
+    job: Job,  # noqa: ARG001 - it is not asked
+    model: ModelSpec | None,  # noqa: ARG001 - nor is it
+    cluster: Cluster | None = None,
+) -> dict[str, str]:
     """Return accelerate.yaml for one rank per device."""
     settings: dict[str, object] = {
         "distributed_type": _DISTRIBUTED_TYPES[strategy.device_kind],
-        "num_processes": strategy.num_processes,
         "mixed_precision": strategy.mixed_precision,
         "use_cpu": strategy.device_kind == CPU,
     }
     comment = f"accelerate launch: data parallel, {strategy.num_processes} ranks"
-    return {ACCELERATE_FILE: accelerate_file(comment, settings)}
+    return node_files(comment, strategy, settings, cluster)
 
 
-def launch_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG001 - ranks are counted in the file
-    """Return ``accelerate launch`` on a free port."""
-    return accelerate_command(python, "--main_process_port", "0")
+def launch_command(strategy: Strategy, python: str) -> list[str]:
+    """Return ``accelerate launch`` of this node's ranks, which are counted in the file."""
+    return ranks_command(strategy, python)
 
 
 def by_hand_commands(strategy: Strategy, python: str) -> tuple[list[str], ...]:
     """Return the equivalent torchrun."""
-    return (torchrun_command(python, strategy.num_processes),)
+    return (torchrun_command(strategy, python),)
 
 
 def environment(strategy: Strategy) -> dict[str, str]:  # noqa: ARG001 - the same for every strategy

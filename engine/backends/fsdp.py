@@ -10,8 +10,8 @@ from itertools import product
 from ..specs.job import Job, PlanPins
 from ..specs.machine import CPU
 from ..specs.model import ModelSpec
-from ..specs.plan import Offload, Rule, Strategy
-from .launch import ACCELERATE_FILE, accelerate_command, accelerate_file, torchrun_command
+from ..specs.plan import Cluster, Offload, Rule, Strategy
+from .launch import node_files, ranks_command, torchrun_command
 from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
 
 NAME = "fsdp"
@@ -82,11 +82,15 @@ def _places(pins: PlanPins) -> tuple[Offload, ...]:
     return ("cpu",) if "cpu" in pinned else ("none",)
 
 
-def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, str]:  # noqa: ARG001 - asks neither
+def files(
+    strategy: Strategy,
+    job: Job,  # noqa: ARG001 - it is not asked
+    model: ModelSpec | None,  # noqa: ARG001 - nor is it
+    cluster: Cluster | None = None,
+) -> dict[str, str]:
     """Return accelerate.yaml; it holds everything that version 2 reads and nothing of version 1."""
     settings: dict[str, object] = {
         "distributed_type": "FSDP",
-        "num_processes": strategy.num_processes,
         "mixed_precision": strategy.mixed_precision,
         "use_cpu": strategy.device_kind == CPU,
         "fsdp_config": {
@@ -95,11 +99,7 @@ def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, st
             "fsdp_offload_params": strategy.offload_parameters == "cpu",
             "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
             "fsdp_state_dict_type": _state_dict_type(strategy),
-            # Rank 0 reads the weights and sends the others their parts: one copy in host memory. Packed ones
-            # cannot be sent (1.15, fsdp2_prepare_model), so every rank packs all for itself.
             "fsdp_cpu_ram_efficient_loading": strategy.quantization == "none",
-            # The trainer does it (train.yaml). accelerate's own would forget the random state, and with
-            # dropout compute another layer in the backward pass (1.15: preserve_rng_state=False).
             "fsdp_activation_checkpointing": False,
         },
     }
@@ -108,7 +108,7 @@ def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, st
             "parallelism_config_dp_replicate_size": strategy.num_processes // strategy.shard_size,
             "parallelism_config_dp_shard_size": strategy.shard_size,
         }
-    return {ACCELERATE_FILE: accelerate_file(_comment(strategy), settings)}
+    return node_files(_comment(strategy), strategy, settings, cluster)
 
 
 def _comment(strategy: Strategy) -> str:
@@ -121,14 +121,14 @@ def _state_dict_type(strategy: Strategy) -> str:
     return {"sharded": "SHARDED_STATE_DICT", "full": "FULL_STATE_DICT"}[strategy.state_dict]
 
 
-def launch_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG001 - ranks are counted in the file
-    """Return ``accelerate launch`` on a free port."""
-    return accelerate_command(python, "--main_process_port", "0")
+def launch_command(strategy: Strategy, python: str) -> list[str]:
+    """Return ``accelerate launch`` of this node's ranks, which are counted in the file."""
+    return ranks_command(strategy, python)
 
 
 def by_hand_commands(strategy: Strategy, python: str) -> tuple[list[str], ...]:
     """Return the equivalent torchrun."""
-    return (torchrun_command(python, strategy.num_processes),)
+    return (torchrun_command(strategy, python),)
 
 
 def environment(strategy: Strategy) -> dict[str, str]:

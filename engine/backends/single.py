@@ -3,8 +3,8 @@
 from ..specs.job import Job, PlanPins
 from ..specs.machine import CPU
 from ..specs.model import ModelSpec
-from ..specs.plan import Rule, Strategy
-from .launch import ACCELERATE_FILE, accelerate_command, accelerate_file, worker_command
+from ..specs.plan import Cluster, Rule, Strategy
+from .launch import accelerate_command, node_files, worker_command
 
 NAME = "single"
 RULES = (
@@ -22,15 +22,19 @@ def strategies(base: Strategy, pins: PlanPins) -> tuple[Strategy, ...]:  # noqa:
     return (base,)
 
 
-def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, str]:  # noqa: ARG001 - asks neither
+def files(
+    strategy: Strategy,
+    job: Job,  # noqa: ARG001 - it is not asked
+    model: ModelSpec | None,  # noqa: ARG001 - nor is it
+    cluster: Cluster | None = None,
+) -> dict[str, str]:
     """Return accelerate.yaml for one process."""
     settings: dict[str, object] = {
         "distributed_type": "NO",
-        "num_processes": 1,
         "mixed_precision": strategy.mixed_precision,
         "use_cpu": strategy.device_kind == CPU,
     }
-    return {ACCELERATE_FILE: accelerate_file("accelerate launch: one process on one device", settings)}
+    return node_files("accelerate launch: one process on one device", strategy, settings, cluster)
 
 
 def launch_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG001 - the same for every strategy

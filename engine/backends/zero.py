@@ -10,19 +10,17 @@ from itertools import product
 from ..specs.job import Job, PlanPins
 from ..specs.machine import CPU
 from ..specs.model import ModelSpec
-from ..specs.plan import Offload, Rule, Strategy, ZeroStage
-from .launch import (
-    ACCELERATE_FILE,
-    RUN_FOLDER,
-    WORKER_MODULE,
-    accelerate_command,
-    accelerate_file,
-    torchrun_command,
-)
+from ..specs.plan import Cluster, Offload, Rule, Strategy, ZeroStage
+from .launch import RUN_FOLDER, WORKER_MODULE, node_files, ranks_command, torchrun_command
 from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
 
 NAME = "zero"
 DEEPSPEED_FILE = "deepspeed.json"
+HOSTFILE = "hostfile"
+HOSTFILE_HEAD = """\
+# The nodes for DeepSpeed's own launcher, and the ranks of each: deepspeed --hostfile hostfile
+# Without that option it reads /job/hostfile where there is one, and otherwise trains on this computer alone.
+"""
 PINS = frozenset({"zero_stage", "offload_optimizer", "offload_parameters", "nvme_path"})
 STAGES: tuple[ZeroStage, ...] = (1, 2, 3)
 """Stages worth offering; stage 0 is DDP in DeepSpeed's hands, and taken only when it is pinned."""
@@ -123,26 +121,32 @@ def _is_possible(stage: ZeroStage, optimizer: Offload, weights: Offload) -> bool
     return optimizer == "none" or stage > 0
 
 
-def files(strategy: Strategy, job: Job, model: ModelSpec | None) -> dict[str, str]:
-    """Return accelerate.yaml and deepspeed.json.
+def files(
+    strategy: Strategy, job: Job, model: ModelSpec | None, cluster: Cluster | None = None
+) -> dict[str, str]:
+    """Return accelerate.yaml, deepspeed.json, and of several nodes the hostfile.
 
     accelerate refuses any setting that both could hold, so it names the file and nothing else
     (accelerate 1.15, utils/dataclasses.py, ``_deepspeed_config_checks``).
     """
     settings: dict[str, object] = {
         "distributed_type": "DEEPSPEED",
-        "num_processes": strategy.num_processes,
         "use_cpu": False,  # DeepSpeed itself takes the CPU where there is nothing else
         "deepspeed_config": {
             "deepspeed_config_file": DEEPSPEED_FILE,
-            # pdsh would append the whole environment, with its secrets, to a file that anybody can read
             "deepspeed_multinode_launcher": "standard",
             "zero3_init_flag": strategy.zero_stage == 3,  # noqa: PLR2004 - a stage
         },
     }
     comment = f"accelerate launch: DeepSpeed ZeRO-{strategy.zero_stage}, {_ranks(strategy.num_processes)}"
     body = json.dumps(deepspeed_settings(strategy, job, model), indent=2)
-    return {ACCELERATE_FILE: accelerate_file(comment, settings), DEEPSPEED_FILE: body + "\n"}
+    files = node_files(comment, strategy, settings, cluster) | {DEEPSPEED_FILE: body + "\n"}
+    if strategy.num_nodes > 1:
+        names = (cluster or Cluster()).names(strategy.num_nodes)
+        files[HOSTFILE] = HOSTFILE_HEAD + "".join(
+            f"{name} slots={strategy.ranks_per_node}\n" for name in names
+        )
+    return files
 
 
 def _ranks(count: int) -> str:
@@ -232,16 +236,16 @@ def persistence_elements(model: ModelSpec | None) -> int:
     return PERSISTENCE_ELEMENTS if width is None else 10 * width
 
 
-def launch_command(strategy: Strategy, python: str) -> list[str]:  # noqa: ARG001 - ranks are counted in the file
-    """Return ``accelerate launch`` on a free port."""
-    return accelerate_command(python, "--main_process_port", "0")
+def launch_command(strategy: Strategy, python: str) -> list[str]:
+    """Return ``accelerate launch`` of this node's ranks, which are counted in the file."""
+    return ranks_command(strategy, python)
 
 
 def by_hand_commands(strategy: Strategy, python: str) -> tuple[list[str], ...]:
     """Return torchrun, and DeepSpeed's own launcher."""
-    ranks = strategy.num_processes
-    deepspeed = [python, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks), "--no_local_rank"]
-    return torchrun_command(python, ranks), [*deepspeed, "--module", WORKER_MODULE, RUN_FOLDER]
+    ranks = str(strategy.ranks_per_node)
+    deepspeed = [python, "-m", "deepspeed.launcher.runner", "--num_gpus", ranks, "--no_local_rank"]
+    return torchrun_command(strategy, python), [*deepspeed, "--module", WORKER_MODULE, RUN_FOLDER]
 
 
 def environment(strategy: Strategy) -> dict[str, str]:

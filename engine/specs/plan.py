@@ -15,6 +15,7 @@ ZeroStage = Literal[0, 1, 2, 3]
 Offload = Literal["none", "cpu", "nvme"]
 StateDict = Literal["sharded", "full"]
 Packing = Literal["none", "nf4", "int8"]
+Rendezvous = Literal["static", "c10d"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +79,24 @@ class Strategy:
     def global_batch_size(self) -> int:
         """Sequences per optimizer step over all ranks."""
         return self.num_processes * self.micro_batch_size * self.gradient_accumulation_steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """Where the nodes of a run are and how they meet. Nothing of it matters to one node."""
+
+    hosts: tuple[str, ...] = ()
+    """Names or addresses of the nodes, in order of their rank; empty: not known when it is planned."""
+    port: int = 29500
+    """Of node 0, where all ranks meet."""
+    rendezvous: Rendezvous = "static"
+    """``static``: each node is told its rank. ``c10d``: nodes are numbered as they come."""
+    sbatch: tuple[str, ...] | None = None
+    """Options of SLURM's sbatch, ``partition=gpu``; ``None``: no batch script is written."""
+
+    def names(self, num_nodes: int) -> tuple[str, ...]:
+        """Return a name for every node: its host's, or ``node-0`` to be replaced."""
+        return self.hosts or tuple(f"node-{rank}" for rank in range(num_nodes))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
