@@ -95,11 +95,17 @@ def _weight_bytes(workload: Workload) -> float:
     return packed * how.bits / 8 * SCALES_SHARE + (total - packed) * 2.0
 
 
-def _rate(sharding: Sharding, rates: Links) -> tuple[float, str]:
-    """Return what a rank gets of the slowest link in the ring, and its name."""
-    if sharding.num_ranks > sharding.ranks_per_node and rates.between_nodes < rates.between_devices:
-        return rates.between_nodes, f"{rates.between_nodes / 1e9:.1f} GB/s between nodes"
-    return rates.between_devices, f"{rates.between_devices / 1e9:.1f} GB/s, {rates.text}"
+def _ring(sharding: Sharding, rates: Links, num_ranks: int) -> tuple[float, str]:
+    """Return the bytes per second that a ring of so many ranks passes on, and the words for its share.
+
+    The slowest link decides: the network where the ring leaves a node.
+    """
+    share = f"{num_ranks - 1}/{num_ranks}"
+    if num_ranks > sharding.ranks_per_node and rates.between_nodes < rates.between_devices:
+        rate, name = rates.between_nodes, "between nodes"
+    else:
+        rate, name = rates.between_devices, rates.text
+    return rate * num_ranks / (num_ranks - 1), f"{share} / ({rate / 1e9:.1f} GB/s, {name})"
 
 
 RING = "ring collectives: every rank sends (N - 1)/N of the volume; arXiv 1910.02054, section 7"
@@ -110,15 +116,15 @@ def _gathers(workload: Workload, rates: Links, budget: _Budget) -> list[TimePart
     if not gathers_weights(sharding):
         return []
     times = workload.gradient_accumulation_steps * (2 if sharding.reshard_after_forward else 1)
-    weights, shards = _weight_bytes(workload), sharding.num_shards
-    rate, words = _rate(sharding, rates)
-    seconds = weights * times * (shards - 1) / shards / rate
+    weights = _weight_bytes(workload)
+    rate, words = _ring(sharding, rates, sharding.num_shards)
+    seconds = weights * times / rate
     return [
         TimePart(
             name="gathering weights",
             seconds=seconds,
             hidden_seconds=budget.hide(seconds),
-            formula=f"{weights / 1e9:.1f} GB x {times} x {shards - 1}/{shards} / ({words})",
+            formula=f"{weights / 1e9:.1f} GB x {times} x {words}",
             source=RING,
         )
     ]
@@ -135,16 +141,21 @@ def _reductions(workload: Workload, rates: Links, budget: _Budget, compute_secon
     wide = DTYPE_BYTES[sharding.reduce or ("bf16" if is_zero else "fp32")]
     often = times if sharding.zero_stage > 1 or sharding.syncs_every_batch else 1
     trips = often if gathers_weights(sharding) else often + 1  # an all-reduce also brings the sums back
-    ranks = sharding.num_ranks
-    rate, words = _rate(sharding, rates)
-    seconds = trained * wide * trips * (ranks - 1) / ranks / rate
+    is_hybrid = 1 < sharding.num_shards < sharding.num_ranks
+    rate, words = _ring(sharding, rates, sharding.num_shards if is_hybrid else sharding.num_ranks)
+    seconds = trained * wide * trips / rate
+    formula = f"{trained / 1e9:.3f} G x {wide} B x {trips} x {words}"
+    if is_hybrid:  # the copies add up theirs: a node, or a group in it, sends all gradients and gets the sums
+        rate, words = _ring(sharding, rates, sharding.num_ranks)
+        seconds += trained * wide * 2 / rate
+        formula += f", and x 2 x {words}"
     most = 0.0 if is_zero else OVERLAP * BACKWARD_SHARE * compute_seconds * often / times
     return [
         TimePart(
             name="reducing gradients",
             seconds=seconds,
             hidden_seconds=budget.hide(seconds, most),
-            formula=f"{trained / 1e9:.3f} G x {wide} B x {trips} x {ranks - 1}/{ranks} / ({words})",
+            formula=formula,
             source=RING if not is_zero else f"{RING}; overlap_comm is false, so nothing hides it",
         )
     ]
