@@ -1,22 +1,19 @@
 """Reads data files row by row, finds their format, and turns rows into what a stage trains on."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
-from pathlib import Path
 
 from ..errors import BadInput
 from ..specs.data import DataFormat, DataSummary, RowShape
 from ..specs.job import Data
-from .convert import Converted, convert, unused_columns
-from .read import COUNT_LIMIT_BYTES, NumberedRow, count_rows, read_rows
-from .rules import Layout, find_layout
+from .mixing import shares, taken, woven
+from .parts import Part, different, load, look, reshaped, shared_format, shared_shape
+from .sources import sources
 from .words import TrainRow
 
 __all__ = ["DataSummary", "Rows", "inspect", "load_rows"]
 
-NUM_INSPECTED_ROWS = 50
+Example = tuple[TrainRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +29,7 @@ class Rows:
 
 
 def inspect(data: Data, *, stage: str = "sft") -> DataSummary:
-    """Say what a data file is from its first rows and its number of rows.
+    """Say what a job's data is from its first rows and its number of rows.
 
     Args:
         data: The job's data section with paths that can be opened from here.
@@ -41,137 +38,134 @@ def inspect(data: Data, *, stage: str = "sft") -> DataSummary:
     Raises:
         BadInput: One of the first rows cannot be read or used: ``file:line: reason``.
     """
-    path = Path(data.path)
-    layout, converted, note = _look(path, data, stage)
-    num_rows = _num_rows(path, data)
-    if data.eval_path is not None:
-        _check_same_shape(layout, _look(Path(data.eval_path), data, stage)[0], data.eval_path)
-        num_eval_rows = count_rows(Path(data.eval_path))
-    else:
-        num_eval_rows = (
-            None if num_rows is None and data.eval_fraction else _num_held_out(num_rows or 0, data)
-        )
-        num_rows = None if num_rows is None else num_rows - (num_eval_rows or 0)
+    parts = [look(source, stage=stage) for source in sources(data.paths, data, stage=stage)]
+    shape = shared_shape(parts)
+    held_out_parts = _eval_parts(data, stage, whole=False)
+    _check_held_out(held_out_parts, parts)
+    held_out = [_num_held_out(part.num_rows, data, part) for part in parts]
+    left = [None if num is None else num - (held or 0) for num, held in _counted(parts, held_out)]
+    num_rows, mixed = _num_mixed(left, parts, data)
+    num_eval_rows = _total([part.num_rows for part in held_out_parts]) if held_out_parts else _total(held_out)
+    notes = [note for part in parts for note in _named_notes(part, parts)]
     return DataSummary(
-        path=data.path,
-        format=layout.rule.format,
-        shape=layout.shape,
-        columns=dict(layout.columns),
+        path=data.paths[0],
+        paths=data.paths,
+        format=shared_format(parts),
+        shape=shape,
+        columns=dict(parts[0].layout.columns),
         num_rows=num_rows,
         num_eval_rows=num_eval_rows,
-        first_row=converted[0],
-        note=note,
+        first_row=reshaped(parts[0].examples[0][0], shape),
+        note="; ".join([*notes, *mixed]) or None,
     )
 
 
 def load_rows(data: Data, *, stage: str = "sft") -> Rows:
     """Read all rows that the job trains and evaluates on.
 
-    Held-out rows are ``eval_path``, or every k-th row for ``eval_fraction``: the same rows every time.
+    Held-out rows are ``eval_path``, or every k-th row of each file for ``eval_fraction``: the same rows every
+    time.
 
     Raises:
         BadInput: A row cannot be read or used (``file:line: reason``), or nothing is left to train on.
     """
-    path = Path(data.path)
-    layout, rows, notes = _load(path, data, stage, limit=data.num_rows)
-    if data.eval_path is not None:
-        eval_layout, held_out, eval_notes = _load(Path(data.eval_path), data, stage, limit=None)
-        _check_same_shape(layout, eval_layout, data.eval_path)
-        notes += eval_notes
-        train = rows
-    else:
-        train, held_out = _split(rows, _num_held_out(len(rows), data))
+    parts = [load(source, stage=stage) for source in sources(data.paths, data, stage=stage)]
+    shape = shared_shape(parts)
+    held_out_parts = _eval_parts(data, stage, whole=True)
+    _check_held_out(held_out_parts, parts)
+    held_out: list[Example] = [example for part in held_out_parts for example in part.examples]
+    train: list[list[Example]] = []
+    for part in parts:
+        kept, held = _split(part.examples, _num_held_out(len(part.examples), data, part) or 0)
+        train.append(kept)
+        held_out += held
+    weights = _weights(parts, data)
+    nums = shares([len(examples) for examples in train], weights, data.mixing)
+    used = [taken(examples, num) for examples, num in zip(train, nums, strict=True)]
+    ordered = woven(used) if weights else [example for examples in used for example in examples]
+    counts = _words_of_mixing(parts, [len(examples) for examples in train], nums) if weights else []
+    notes = [note for part in (*parts, *held_out_parts) for note in part.notes]
     return Rows(
-        train=train,
-        eval=held_out,
-        format=layout.rule.format,
-        shape=layout.shape,
-        note="; ".join(notes) or None,
+        train=_flat(ordered, shape),
+        eval=_flat(held_out, shape),
+        format=shared_format(parts),
+        shape=shape,
+        note="; ".join([*notes, *counts]) or None,
     )
 
 
-def _look(path: Path, data: Data, stage: str) -> tuple[Layout, list[TrainRow], str | None]:
-    rows = list(islice(read_rows(path, max_bytes=COUNT_LIMIT_BYTES), NUM_INSPECTED_ROWS))
-    layout = _layout(path, rows[:1], data, stage)
-    converted = [_convert(path, row, layout, data) for row in rows]
-    kept = [row for one in converted for row in one.rows]
-    if not kept:
-        which = f"all of the first {len(rows)} rows" if len(rows) > 1 else "the only row"
-        raise _nothing(path, rows[0][0], converted[0].left_out, which)
-    unused = unused_columns(rows[0][1], layout)
-    notes = [f"not used: {', '.join(unused[:6])}"] if unused else []
-    if "turns" in layout.columns.values():
-        notes.append("the first of turns is asked")
-    return layout, kept, "; ".join(notes) or None
+def _flat(examples: Sequence[Example], shape: RowShape) -> list[TrainRow]:
+    return [reshaped(row, shape) for example in examples for row in example]
 
 
-def _load(
-    path: Path, data: Data, stage: str, *, limit: int | None
-) -> tuple[Layout, list[TrainRow], list[str]]:
-    numbered: Iterator[NumberedRow] = islice(read_rows(path), limit)
-    first = list(islice(numbered, 1))
-    layout = _layout(path, first, data, stage)
-    kept: list[TrainRow] = []
-    left_out: Counter[str] = Counter()
-    num_cut = 0
-    for row in chain(first, numbered):
-        converted = _convert(path, row, layout, data)
-        kept += converted.rows
-        left_out.update(converted.left_out)
-        num_cut += converted.is_cut
-    if not kept:
-        raise _nothing(path, first[0][0], tuple(left_out), "all rows")
-    notes = [f"{path.name}: rows left out, because {reason}: {number}" for reason, number in left_out.items()]
-    if num_cut:
-        notes.append(f"{path.name}: last messages left out, because nobody answers them: {num_cut}")
-    return layout, kept, notes
+def _eval_parts(data: Data, stage: str, *, whole: bool) -> list[Part]:
+    # The limit on rows is for what is trained on.
+    every = data.model_copy(update={"num_rows": None})
+    found = sources(data.eval_paths, every, stage=stage)
+    return [(load if whole else look)(source, stage=stage) for source in found]
 
 
-def _layout(path: Path, first: list[NumberedRow], data: Data, stage: str) -> Layout:
-    if not first:
-        raise BadInput(f"{path}: has no rows")
-    line, row = first[0]
-    return find_layout(row, data, f"{path}:{line}", stage=stage)
+def _check_held_out(held_out: Sequence[Part], parts: Sequence[Part]) -> None:
+    for part in held_out:
+        if part.layout.shape not in {one.layout.shape for one in parts}:
+            raise different(part, parts[0])
 
 
-def _convert(path: Path, numbered: NumberedRow, layout: Layout, data: Data) -> Converted:
-    line, row = numbered
-    return convert(row, layout, system=data.system, where=f"{path}:{line}")
-
-
-def _nothing(path: Path, line: int, reasons: tuple[str, ...], which: str) -> BadInput:
-    reason = reasons[0] if reasons else "holds no example"
-    return BadInput(f"{path}:{line}: {reason}, as in {which}".removesuffix(", as in the only row"))
-
-
-def _num_rows(path: Path, data: Data) -> int | None:
-    num_rows = count_rows(path)
+def _num_held_out(num_rows: int | None, data: Data, part: Part) -> int | None:
+    if data.eval_paths or not data.eval_fraction:
+        return 0
     if num_rows is None:
         return None
-    return num_rows if data.num_rows is None else min(num_rows, data.num_rows)
-
-
-def _num_held_out(num_rows: int, data: Data) -> int:
-    if not data.eval_fraction or not num_rows:
-        return 0
     if num_rows == 1:
-        raise BadInput(f"{data.path}: one row cannot be split", hint="set data.eval_fraction to 0")
+        raise BadInput(f"{part.source.path}: one row cannot be split", hint="set data.eval_fraction to 0")
     return max(1, int(num_rows * data.eval_fraction))
 
 
-def _split(rows: list[TrainRow], num_held_out: int) -> tuple[list[TrainRow], list[TrainRow]]:
-    """Hold out rows that are spread evenly over the file."""
-    train: list[TrainRow] = []
-    held_out: list[TrainRow] = []
-    for index, row in enumerate(rows):
-        is_held_out = (index + 1) * num_held_out // len(rows) > index * num_held_out // len(rows)
-        (held_out if is_held_out else train).append(row)
-    return train, held_out
+def _counted(parts: Sequence[Part], held_out: Sequence[int | None]) -> list[tuple[int | None, int | None]]:
+    return [(part.num_rows, held) for part, held in zip(parts, held_out, strict=True)]
 
 
-def _check_same_shape(train: Layout, held_out: Layout, eval_path: str) -> None:
-    if train.shape != held_out.shape:
+def _total(nums: Sequence[int | None]) -> int | None:
+    return None if None in nums else sum(num for num in nums if num is not None)
+
+
+def _num_mixed(nums: Sequence[int | None], parts: Sequence[Part], data: Data) -> tuple[int | None, list[str]]:
+    """Return the number of rows that are trained on, and what is said of the mixing."""
+    weights = _weights(parts, data)
+    known = [num for num in nums if num is not None]
+    if len(known) < len(nums) or not weights:
+        return _total(nums), []
+    mixed = shares(known, weights, data.mixing)
+    return sum(mixed), _words_of_mixing(parts, known, mixed)
+
+
+def _weights(parts: Sequence[Part], data: Data) -> tuple[float, ...]:
+    """Return a share for each file, or nothing when they are not mixed."""
+    if data.weights and len(data.weights) != len(parts):
         raise BadInput(
-            f"{eval_path}: is {held_out.rule.format}, and the training data is {train.rule.format}",
-            hint="both files must have the same format",
+            f"data.weights: {len(data.weights)} shares for {len(parts)} files", hint="give one for each file"
         )
+    return data.weights
+
+
+def _words_of_mixing(parts: Sequence[Part], nums: Sequence[int], mixed: Sequence[int]) -> list[str]:
+    return [
+        f"{part.source.path.name}: {num} rows, {used} used"
+        for part, num, used in zip(parts, nums, mixed, strict=True)
+    ]
+
+
+def _named_notes(part: Part, parts: Sequence[Part]) -> list[str]:
+    name = f"{part.source.path.name}: " if len(parts) > 1 else ""
+    return [f"{name}{note}" for note in part.notes]
+
+
+def _split(examples: list[Example], num_held_out: int) -> tuple[list[Example], list[Example]]:
+    """Hold out examples that are spread evenly over the file."""
+    train: list[Example] = []
+    held_out: list[Example] = []
+    num = len(examples)
+    for index, example in enumerate(examples):
+        is_held_out = (index + 1) * num_held_out // num > index * num_held_out // num
+        (held_out if is_held_out else train).append(example)
+    return train, held_out

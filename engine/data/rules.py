@@ -10,6 +10,7 @@ from ..errors import BadInput
 from ..specs.data import DataFormat, RowShape
 from ..specs.job import Data
 from .purposes import ROWS_ARE, becomes, takes_instead, wanted_rows
+from .sources import Source
 from .words import Row, names_of
 
 _ANSWERS = ("completion", "answer", "response", "output", "solution", "canonical_solution")
@@ -146,12 +147,12 @@ class Layout:
     """Names of speakers, of their own in this file -> user, assistant, system, tool or function_call."""
 
 
-def find_layout(row: Row, data: Data, where: str, *, stage: str) -> Layout:
+def find_layout(row: Row, source: Source, where: str, *, stage: str) -> Layout:
     """Find the layout by the first row.
 
     Args:
         row: The first row.
-        data: What the job says; its ``format`` and ``columns`` are obeyed.
+        source: The file, and what is said of it; its ``format`` and ``columns`` are obeyed.
         where: ``file:line`` of the row, for errors.
         stage: The kind of training that the rows are for.
 
@@ -159,6 +160,7 @@ def find_layout(row: Row, data: Data, where: str, *, stage: str) -> Layout:
         BadInput: No format fits, the one asked for does not, or the rows are for another kind of training.
     """
     _check_contents(row, where)
+    data = source.data
     named = _named(data)
     for column in data.columns.values():
         if column not in row:
@@ -166,7 +168,7 @@ def find_layout(row: Row, data: Data, where: str, *, stage: str) -> Layout:
     fitting = [
         (rule, columns)
         for rule in named
-        if (columns := _resolve(row, rule, data.columns)) is not None
+        if (columns := _resolve(row, rule, source)) is not None
         and (data.format != "auto" or _looks_right(rule, row, columns, stage))
     ]
     if not fitting:
@@ -176,7 +178,7 @@ def find_layout(row: Row, data: Data, where: str, *, stage: str) -> Layout:
     for rule, columns in fitting:
         shape = becomes(rule.shape, stage)
         if shape is not None:
-            return Layout(rule=rule, columns=columns, shape=shape)
+            return Layout(rule=rule, columns=columns, shape=shape, roles=source.roles)
     shape = fitting[0][0].shape
     raise BadInput(
         f"{where}: rows are {ROWS_ARE[shape]}, and stage {stage} trains on {wanted_rows(stage)}",
@@ -230,9 +232,10 @@ def _check_contents(row: Row, where: str) -> None:
         )
 
 
-def _resolve(row: Row, rule: Rule, named: Mapping[str, str]) -> dict[str, str] | None:
+def _resolve(row: Row, rule: Rule, source: Source) -> dict[str, str] | None:
     """Map our names to the row's columns; None when a required one is not there."""
-    by_lower = {name.lower(): name for name in row}
+    named = source.data.columns
+    by_lower = {name.lower(): name for name in row} if not source.is_exact else {}
     columns: dict[str, str] = {}
     for name, aliases in (*rule.required.items(), *rule.optional.items()):
         known = [by_lower[alias] for alias in aliases if alias in by_lower]

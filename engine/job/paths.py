@@ -1,17 +1,20 @@
 """Where the paths of a job lead: relative ones start at the job file, or at the current folder for --set."""
 
+import ast
 import os
 import re
 import stat
 from pathlib import Path
 
-from ..specs.job import DEMO_MODEL, Job
-from .files import kind_of, reason_of, shown, shown_path
+from ..errors import BadInput
+from ..specs.job import DATASET_LIST, DEMO_MODEL, Job, Rollout
+from .files import KIB, kind_of, read_regular, reason_of, shown, shown_path
 from .tree import Node, lookup
 
 _HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95})?")
 _PATH_STARTS = ("/", "./", "../", "~")
 _DATA_KEYS = ("path", "eval_path")
+_MAX_SOURCE_BYTES = KIB * KIB
 
 
 def resolved(job: Job, tree: Node) -> Job:
@@ -19,7 +22,7 @@ def resolved(job: Job, tree: Node) -> Job:
     model, data = job.model, job.data
     name = model_path(model.name_or_path, _base(tree, "model", "name_or_path"))
     paths = {
-        key: absolute(value, _base(tree, "data", key))
+        key: _absolute_data(value, _base(tree, "data", key))
         for key in _DATA_KEYS
         if (value := getattr(data, key)) is not None
     }
@@ -27,13 +30,36 @@ def resolved(job: Job, tree: Node) -> Job:
         update={
             "model": model.model_copy(update={"name_or_path": name}),
             "data": data.model_copy(update=paths),
+            "rollout": _resolved_rollout(job.rollout, tree),
         }
     )
+
+
+def _resolved_rollout(rollout: Rollout, tree: Node) -> Rollout:
+    model, base = rollout.reward_model, _base(tree, "rollout", "reward_functions")
+    base_of_model = _base(tree, "rollout", "reward_model")
+    return rollout.model_copy(
+        update={
+            "reward_model": None if model is None else model_path(model, base_of_model),
+            "reward_functions": tuple(_function_path(name, base) for name in rollout.reward_functions),
+        }
+    )
+
+
+def _function_path(name: str, base: Path) -> str:
+    file, colon, function = name.rpartition(":")
+    return absolute(file, base) + colon + function if file else name
 
 
 def _base(tree: Node, *keys: str) -> Path:
     node = lookup(tree, keys)
     return (node or tree).origin.base
+
+
+def _absolute_data(value: str | tuple[str, ...], base: Path) -> str | tuple[str, ...]:
+    if isinstance(value, str):
+        return absolute(value, base)
+    return tuple(absolute(one, base) for one in value)
 
 
 def absolute(value: str, base: Path) -> str:
@@ -77,15 +103,60 @@ def path_problems(job: Job, tree: Node) -> list[str]:
     """Return what does not exist of the files that a resolved job names, each with its place and key."""
     found = [("model", "name_or_path", model_problem(job.model.name_or_path))]
     found += [
-        ("data", key, _path_problem(value, folder=False))
-        for key in _DATA_KEYS
-        if (value := getattr(job.data, key)) is not None
+        ("data", key, _data_problem(value))
+        for key, values in (("path", job.data.paths), ("eval_path", job.data.eval_paths))
+        for value in values
+    ]
+    if job.rollout.reward_model is not None:
+        found.append(("rollout", "reward_model", model_problem(job.rollout.reward_model)))
+    found += [
+        ("rollout", "reward_functions", function_problem(name)) for name in job.rollout.reward_functions
     ]
     return [
         f"{(lookup(tree, (section, key)) or tree).place}: {section}.{key}: {problem}"
         for section, key, problem in found
         if problem
     ]
+
+
+def function_problem(name: str) -> str | None:
+    """Return what is wrong with the resolved name of a function, or ``None``. Nothing of its file is run."""
+    file, _, function = name.rpartition(":")
+    if not file or not function.isidentifier():
+        return f"{shown(name)} is no file and function like rewards.py:brevity"
+    if problem := _path_problem(file, folder=False):
+        return problem
+    try:
+        source = read_regular(Path(file), limit_bytes=_MAX_SOURCE_BYTES, what="a file of reward functions")
+        module = ast.parse(source)
+    except BadInput as error:
+        return error.message
+    except (SyntaxError, ValueError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        return f"{shown_path(file)}{line}: is not Python: {getattr(error, 'msg', error)}"
+    names = {one.name for one in module.body if isinstance(one, ast.FunctionDef | ast.ClassDef)}
+    brought = {one for node in module.body for one in _assigned(node)}
+    if function not in names | brought:
+        known = f"; there are {', '.join(sorted(names))}" if names else ""
+        return f"{shown_path(file)} has no function {function}{known}"
+    return None
+
+
+def _assigned(node: ast.stmt) -> list[str]:
+    """Names that a statement brings in without defining them: imports and assignments."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [(one.asname or one.name) for one in node.names]
+    if isinstance(node, ast.Assign):
+        return [one.id for one in node.targets if isinstance(one, ast.Name)]
+    return []
+
+
+def _data_problem(value: str) -> str | None:
+    """Return what is wrong with a data file; a name in ``dataset_info.json`` beside it is looked up later."""
+    path = Path(value)
+    if not _exists(path) and _exists(path.parent / DATASET_LIST):
+        return None
+    return _path_problem(value, folder=False)
 
 
 def _path_problem(value: str, *, folder: bool) -> str | None:

@@ -71,7 +71,7 @@ def allowed(schema: Mapping[str, Any]) -> str:
         return str(schema["const"])
     kind = schema.get("type")
     if kind == "array":
-        return "a list of text"
+        return "a list of numbers" if schema.get("items", {}).get("type") == "number" else "a list of text"
     if kind == "string":
         return _allowed_text(schema)
     noun = _NOUNS.get(str(kind), "a value")

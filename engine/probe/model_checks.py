@@ -92,7 +92,7 @@ def look_at_data(job: Job) -> Iterator[Result]:
     summary = inspect(job.data, stage=job.stage)
     rows = "rows not counted" if summary.num_rows is None else f"{summary.num_rows:,} rows"
     held_out = f", {summary.num_eval_rows:,} held out" if summary.num_eval_rows else ""
-    yield ok("data", f"{shown_path(job.data.path)}: {summary.format}, {rows}{held_out}")
+    yield ok("data", f"{', '.join(map(shown_path, job.data.paths))}: {summary.format}, {rows}{held_out}")
     yield from _data_warnings(job, summary)
 
 

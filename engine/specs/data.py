@@ -45,6 +45,7 @@ class DataSummary:
     """What the first rows and the length of a data file say, before all of it is read."""
 
     path: str
+    """The first file, or the name that the job gives it."""
     format: DataFormat
     shape: RowShape
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -55,5 +56,7 @@ class DataSummary:
     """Rows held out, from the same file or from another."""
     first_row: Mapping[str, object] = field(default_factory=dict)
     """The first row as the trainer gets it."""
+    paths: tuple[str, ...] = ()
+    """All files, as the job names them, when it was read from files."""
     note: str | None = None
     """What a person should know and that is no error: columns that are not used, messages left out."""

@@ -15,6 +15,8 @@ from .workload import Stage
 
 DEMO_MODEL = "ftwiz:demo"
 """The name of the tiny model that ftwiz builds itself."""
+DATASET_LIST = "dataset_info.json"
+"""LLaMA-Factory's list of data sets; the names in it may stand for a file."""
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """What a run may be called: its folder carries the name."""
 ABSOLUTE_PATH = r"^/[^\x00-\x1f]*$"
@@ -26,6 +28,9 @@ Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+DataPath = Annotated[str, Field(min_length=1, max_length=4096)]
+DataPaths = Annotated[tuple[DataPath, ...], Field(strict=False, min_length=1, max_length=100)]
+Weight = Annotated[float, Field(gt=0, le=1_000_000)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=100)]
 
 _ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
@@ -145,8 +150,9 @@ class Model(Section):
 class Data(Section):
     """What it is trained on."""
 
-    path: str = Field(min_length=1, max_length=4096)
-    """Data file: .jsonl, .json or .csv (relative to the job file)."""
+    path: DataPath | DataPaths
+    """Data file: .jsonl, .json, .csv, .txt or .parquet (relative to the job file), or FOLDER/NAME for a
+    name in the folder's dataset_info.json. A list of these trains on all of them."""
     format: Literal[
         "auto",
         "messages",
@@ -171,11 +177,28 @@ class Data(Section):
     system: str | None = Field(default=None, max_length=20_000)
     """System message put before every conversation that has none."""
     num_rows: PositiveInt | None = None
-    """Use only the first rows; all when absent."""
-    eval_path: str | None = Field(default=None, min_length=1, max_length=4096)
-    """Held-out data file, same format. Evaluated, never trained on."""
+    """Use only the first rows of each file; all when absent."""
+    weights: Annotated[tuple[Weight, ...], Field(strict=False, max_length=100)] = ()
+    """Mix several files: share of each in the rows that are trained on ([3, 1] takes three of the first for
+    one of the second). Absent: every row of every file once."""
+    mixing: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"
+    """With weights: stop when the first file has no more rows, or go on until all have been used, repeating
+    the rows of the others."""
+    eval_path: DataPath | DataPaths | None = None
+    """Held-out data, named like path. Evaluated, never trained on."""
     eval_fraction: float = Field(default=0.0, ge=0.0, le=0.5)
     """Share of the rows held out when there is no eval_path (0.05 is five percent)."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What is trained on, one or several."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def eval_paths(self) -> tuple[str, ...]:
+        """What is held out in files of its own, if anything."""
+        held_out = self.eval_path
+        return () if held_out is None else (held_out,) if isinstance(held_out, str) else held_out
 
 
 class Method(Section):
@@ -280,8 +303,8 @@ class Preference(Section):
     """How preferences are learned: stages dpo, kto, orpo and simpo."""
 
     beta: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
-    """How strongly the model is held to its reference (orpo: weight of the preference). auto is 0.1, and 2 for
-    simpo."""
+    """How strongly the model is held to its reference (orpo: weight of the preference). auto is 0.1, and
+    2 for simpo."""
     loss_type: Annotated[DpoLoss, BeforeValidator(_loss_type)] = "sigmoid"
     """dpo: how a pair becomes a loss. sigmoid is DPO itself."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=0.5)
@@ -323,8 +346,8 @@ class Rollout(Section):
     """How strongly the model is held to what it was; 0 needs no reference. auto is 0 for grpo, 0.05 for
     rloo."""
     loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
-    """grpo: how the losses of words are averaged: over all words of a step (dapo), of an answer (grpo), by the
-    longest answer (dr_grpo), over the words of a micro batch (bnpo)."""
+    """grpo: how the losses of words are averaged: over all words of a step (dapo), of an answer (grpo), of a
+    micro batch (bnpo), or by the longest answer (dr_grpo)."""
     scale_rewards: Literal["auto", "group", "batch", "none"] = "auto"
     """What rewards are divided by: their spread in a group of answers, or in the batch, or nothing. auto is
     group for grpo, none for rloo, which knows no groups."""
@@ -361,9 +384,9 @@ class Job(Section):
     data: Data
     """What it is trained on."""
     stage: Annotated[Stage, BeforeValidator(_stage)] = "sft"
-    """Kind of training. pt: text as it is; sft: examples of answers; rm: a reward model from preferences; dpo,
-    orpo, simpo: preferences, pair by pair; kto: answers that are liked or not; grpo, rloo: sampled answers
-    that are rewarded."""
+    """Kind of training. pt: text as it is; sft: examples of answers; rm: a reward model from preferences;
+    dpo, orpo, simpo: preferences, pair by pair; kto: answers that are liked or not; grpo, rloo: sampled
+    answers that are rewarded."""
     method: Method = Field(default_factory=Method)
     """Which weights are trained."""
     train: Train = Field(default_factory=Train)

@@ -72,7 +72,9 @@ FILES = [
     ("twice.csv", b"answer,answer\n1,2\n", ":1: two columns have the same name"),
     ("quote.csv", b'question,answer\na,"b\n', ":2: not CSV: unexpected end of data"),
     ("columns.csv", b"foo,bar\n1,2\n", ":2: columns fit no known format (found: foo, bar)"),
-    ("table.parquet", b"PAR1", ": unknown kind of file '.parquet'"),
+    ("table.parquet", b"PAR1", ":1: not parquet: "),
+    ("other.parquet", b"text", ": is no parquet file: it does not begin with PAR1"),
+    ("table.xlsx", b"PK", ": unknown kind of file '.xlsx'"),
 ]
 
 
@@ -141,7 +143,6 @@ def test_rows_after_the_last_wanted_one_are_not_looked_at(tmp_path: Path) -> Non
 def test_a_large_list_is_looked_into_but_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "large.json"
     path.write_text(json.dumps([{"text": f"row {n}"} for n in range(2000)], indent=1), encoding="utf8")
-    monkeypatch.setattr("ftwiz.engine.data.COUNT_LIMIT_BYTES", 10_000)
     monkeypatch.setattr("ftwiz.engine.data.read.COUNT_LIMIT_BYTES", 10_000)
     summary = inspect(Data(path=str(path), eval_fraction=0.1))
     assert (summary.format, summary.num_rows, summary.num_eval_rows) == ("text", None, None)

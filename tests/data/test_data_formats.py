@@ -130,7 +130,7 @@ def test_held_out_rows_may_come_from_another_file_of_the_same_format(qa_rows: Pa
     assert load_rows(data).eval == [PAIR]
     assert (inspect(data).num_rows, inspect(data).num_eval_rows) == (40, 1)
     texts = rows_file(tmp_path, {"text": Q}, name="texts.jsonl")
-    with pytest.raises(BadInput, match=r"texts\.jsonl: is text, and the training data is prompt_completion"):
+    with pytest.raises(BadInput, match=r"texts\.jsonl: is text, and rows\.jsonl is prompt_completion"):
         inspect(Data(path=str(qa_rows), eval_path=str(texts)))
 
 

@@ -111,7 +111,10 @@ def test_a_wrong_value_gets_one_sensible_line(refusal_of_train: Refuse, line: st
                 "got '../x'"
             ),
         ),
-        ("data: {path: 1e-4}", "data.path must be text of 1 to 4,096 characters; got 1e-4; put it in quotes"),
+        (
+            "data: {path: 1e-4}",
+            "data.path must be text of 1 to 4,096 characters or a list of text; got 1e-4; put it in quotes",
+        ),
         ("data: {columns: {prompt: 3}}", "data.columns.prompt must be text; got 3; put it in quotes"),
         (
             "method: {target_modules: [q, 1]}",

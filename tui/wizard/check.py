@@ -64,7 +64,7 @@ class Checker:
     @property
     def preset_data(self) -> str:
         """What the preset's data is called on screen: ``ftwiz:demo`` for a file that comes with ftwiz."""
-        path, home = Path(self._preset.job.data.path), self._preset.path.parent
+        path, home = Path(self._preset.job.data.paths[0]), self._preset.path.parent
         return f"ftwiz:{self._preset.path.stem}" if path.is_relative_to(home) else str(path)
 
     def first_answers(self) -> Answers:
@@ -145,8 +145,8 @@ class Checker:
         return job
 
     def _inspect(self, data: Data) -> DataSummary:
-        status = Path(data.path).stat() if Path(data.path).is_file() else None
-        key = (data.model_dump_json(), status and (status.st_mtime_ns, status.st_size))
+        files = [path.stat() for name in data.paths if (path := Path(name)).is_file()]
+        key = (data.model_dump_json(), [(status.st_mtime_ns, status.st_size) for status in files])
         if self._seen is None or self._seen[0] != key:
             self._seen = (key, inspect(data))
         return self._seen[1]
