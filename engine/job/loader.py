@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ..errors import BadInput
 from ..specs.job import Job, Section
+from ..stages import problems
 from . import paths
 from .files import shown
 from .messages import bad_job
@@ -123,8 +124,20 @@ def _checked(tree: Node, path: Path) -> LoadedJob:
         job = paths.resolved(Job.model_validate(values), tree)
     except ValidationError as error:
         raise bad_job(error, tree) from None
+    _check_stage(job, tree)
     name = job.run.name or run_name(path.stem)
     return LoadedJob(job=job, sources=MappingProxyType(_sources(job, tree)), path=path, name=name)
+
+
+def _check_stage(job: Job, tree: Node) -> None:
+    """Refuse keys that contradict the kind of training."""
+    found = problems(job)
+    if not found:
+        return
+    keys = found[0].key.split(".")
+    place = (lookup(tree, keys) or lookup(tree, ["stage"]) or tree).place
+    more = f"then: {found[1].key}: {found[1].text}" if found[1:] else None
+    raise BadInput(f"{place}: {found[0].key}: {found[0].text}", hint=found[0].hint or more)
 
 
 def _is_section(name: str) -> bool:

@@ -63,6 +63,8 @@ def _mistake(
         return order, f"{node.key_place}: {_unknown(keys)}"
     if details["type"] == "extra":
         return order, f"{node.key_place}: {_dotted(keys)} {details['ctx']['reason']}"
+    if details["type"] == "told":
+        return order, f"{node.place}: {_dotted(keys)}: {details['ctx']['reason']}"
     return order, f"{node.place}: {_wrong_value(keys, node, details)}"
 
 

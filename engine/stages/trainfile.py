@@ -7,9 +7,24 @@ import yaml
 from ..specs.data import DataSummary
 from ..specs.job import Job
 from ..specs.plan import Strategy
+from . import rules, sampling
+
+UNITS: Mapping[str, str] = {
+    "rm": "pairs",
+    "dpo": "pairs",
+    "orpo": "pairs",
+    "simpo": "pairs",
+    "grpo": "sampled answers",
+    "rloo": "sampled answers",
+}
+"""What a batch counts, where it is not sequences."""
+SAMPLED = frozenset({"sft", "dpo", "kto", "orpo", "simpo", "grpo", "rloo"})
+"""Stages whose model answers held-out prompts: a reward model says nothing, and texts ask nothing."""
 
 
-def render(job: Job, strategy: Strategy, data: DataSummary, arguments: Mapping[str, object]) -> str:
+def render(
+    job: Job, strategy: Strategy, data: DataSummary, arguments: Mapping[str, object], *, config: str
+) -> str:
     """Return the text of train.yaml.
 
     Args:
@@ -17,13 +32,15 @@ def render(job: Job, strategy: Strategy, data: DataSummary, arguments: Mapping[s
         strategy: How the machine does it.
         data: What the data file turned out to be.
         arguments: The trainer's arguments by name.
+        config: The class that they are of.
     """
     sections: list[tuple[str, Mapping[str, object]]] = [
         ("", {"stage": job.stage}),
         ("what is trained; dtype is the number format that the weights are loaded in", _model(job, strategy)),
         (_data_comment(data), {"data": job.data.model_dump(exclude_defaults=True)}),
         (_method_comment(job), {"method": method(job)}),
-        (_trainer_comment(strategy), {"trainer": dict(arguments)}),
+        (_trainer_comment(job, strategy, config), {"trainer": dict(arguments)}),
+        *_rollout(job),
         ("what ftwiz does around the trainer", _run(job)),
     ]
     head = (
@@ -96,7 +113,7 @@ def _model(job: Job, strategy: Strategy) -> dict[str, object]:
 def _run(job: Job) -> dict[str, object]:
     return {
         "run": {
-            "num_samples": job.run.num_samples,
+            "num_samples": job.run.num_samples if job.stage in SAMPLED else 0,
             "sample_max_new_tokens": job.run.sample_max_new_tokens,
             "save_total_limit": job.train.save_total_limit,
         }
@@ -115,13 +132,20 @@ def _method_comment(job: Job) -> str:
     return "small added matrices are trained (the arguments of peft.LoraConfig)"
 
 
-def _trainer_comment(strategy: Strategy) -> str:
+def _rollout(job: Job) -> list[tuple[str, Mapping[str, object]]]:
+    if job.stage not in rules.SAMPLING:
+        return []
+    return [("where rewards come from; longer prompts are left out", {"rollout": sampling.settings(job)})]
+
+
+def _trainer_comment(job: Job, strategy: Strategy, config: str) -> str:
     ranks, times = strategy.num_processes, strategy.gradient_accumulation_steps
     shares = [f"{strategy.micro_batch_size} at once"]
     shares += [f"on each of {ranks} ranks"] if ranks > 1 else []
     shares += [f"{times} times"] if times > 1 else []
     size = strategy.global_batch_size
-    return f"arguments of trl.SFTConfig, by name; a step takes {size} sequences: {', '.join(shares)}"
+    unit = UNITS.get(job.stage, "sequences")
+    return f"arguments of {config}, by name; a step takes {size} {unit}: {', '.join(shares)}"
 
 
 def _section(comment: str, body: Mapping[str, object]) -> str:

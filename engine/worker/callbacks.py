@@ -48,7 +48,6 @@ class Surroundings:
     prompts: Sequence[Prompt]
     max_new_tokens: int
     save_total_limit: int
-    resumed: bool
     peaks: Peaks
     saves: bool = True
     """Whether the last step is saved. A trial run leaves nothing."""
@@ -60,8 +59,9 @@ class Events(TrainerCallback):  # type: ignore[misc]
     It must be the last callback: what the others ask for decides when its clock rests.
     """
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Surroundings, *, resumed: bool) -> None:
         self._around = around
+        self._resumed = resumed
         self._trainer: Any = None
         self._watch = Stopwatch()
         self._steps_logged = 0
@@ -84,7 +84,7 @@ class Events(TrainerCallback):  # type: ignore[misc]
         self._first_step = state.global_step
         self.tell_peaks("load", state.global_step)
         self._steps_logged, self._tokens_logged = state.global_step, state.num_input_tokens_seen
-        if not self._around.resumed and self._around.prompts:
+        if not self._resumed and self._around.prompts:
             matched = self._answer(state.global_step)  # of rank 0; the others have None
             self._around.voice.event(EvalEvent(t=time.time(), step=0, exact_match=matched))
             self.tell_peaks("evaluation", state.global_step)
@@ -193,13 +193,13 @@ class Events(TrainerCallback):  # type: ignore[misc]
         return matched
 
 
-def _tell(voice: Voice, samples: Any) -> float:
-    num_samples = num_matches = 0
+def _tell(voice: Voice, samples: Any) -> float | None:
+    """Write the samples; return the share that is right of those whose right answer is known."""
+    matches = []
     for sample in samples:
         voice.event(sample)
-        num_samples += 1
-        num_matches += bool(sample.matches)
-    return num_matches / num_samples
+        matches += [] if sample.matches is None else [sample.matches]
+    return sum(matches) / len(matches) if matches else None
 
 
 def _eval_event(step: int, metrics: Mapping[str, float], matched: float | None, trainer: Any) -> EvalEvent:

@@ -50,14 +50,16 @@ def load_model(
     model: Mapping[str, Any],
     where: str,
     *,
+    gives_rewards: bool = False,
     reads_weights: bool = True,
     packed: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Return the causal language model in ``where``, its weights in the planned number format.
+    """Return the model in ``where``, its weights in the planned number format.
 
     Args:
         model: The section ``model`` of train.yaml.
         where: Its folder or hub id.
+        gives_rewards: A head with one output takes the place of the language model's.
         reads_weights: Whether this rank reads the weights. Otherwise there is only room for them, until the
             engine brings this rank its part.
         packed: Further arguments of ``from_pretrained`` that have weights packed while they are read.
@@ -67,35 +69,36 @@ def load_model(
         Refused: It would have to be downloaded, and that fails.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     arguments: dict[str, Any] = {"dtype": getattr(torch, model["dtype"]), **_hub_arguments(model)}
     arguments |= packed or {}
+    if gives_rewards:
+        arguments["num_labels"] = 1
+    kind = AutoModelForSequenceClassification if gives_rewards else AutoModelForCausalLM
     try:
         if not reads_weights:
-            return _without_weights(where, arguments)
-        return AutoModelForCausalLM.from_pretrained(where, **arguments)
+            return _without_weights(kind, where, arguments)
+        return kind.from_pretrained(where, **arguments)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         raise _explain("model", where, error) from error
 
 
-def _without_weights(where: str, arguments: Mapping[str, Any]) -> Any:
+def _without_weights(auto: Any, where: str, arguments: Mapping[str, Any]) -> Any:
     """Return the model with its buffers, and with room for weights that nothing has been written to.
 
     As transformers 5.23 finishes a model on other ranks than the first; it would read all weights before
     (modeling_utils.py, ``_move_missing_keys_from_meta_to_device``; measured).
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
     hub = {name: value for name, value in arguments.items() if name != "dtype"}
     config = AutoConfig.from_pretrained(where, **hub)
     with torch.device("meta"):
-        kind = type(
-            AutoModelForCausalLM.from_config(config, trust_remote_code=arguments["trust_remote_code"])
-        )
+        kind = type(auto.from_config(config, trust_remote_code=arguments["trust_remote_code"]))
     model = kind.from_pretrained(None, config=config, state_dict={}, dtype=arguments["dtype"])
     _make_room(model)
     if model.can_generate():

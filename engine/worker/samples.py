@@ -14,29 +14,48 @@ BATCH = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """A held-out prompt and the answer that the data gives."""
+    """A held-out prompt, and the answer that the data gives, when it gives one."""
 
-    messages: tuple[Mapping[str, str], ...]
-    reference: str
+    messages: tuple[Mapping[str, Any], ...]
+    reference: str | None
 
     @property
     def text(self) -> str:
         """What a person reads as the prompt: the last message."""
-        return self.messages[-1]["content"]
+        return str(self.messages[-1]["content"])
+
+    def matches(self, completion: str) -> bool | None:
+        """Whether an answer is the one that the data gives; ``None`` when it gives none."""
+        return None if self.reference is None else completion.strip() == self.reference.strip()
 
 
 def prompts_of(rows: Iterable[Mapping[str, Any]], limit: int) -> list[Prompt]:
-    """Return the first ``limit`` prompts of rows in chat form; rows of plain text have none."""
+    """Return the first ``limit`` prompts of rows, each once; rows of plain text have none."""
     prompts: list[Prompt] = []
     for row in rows:
         if len(prompts) == limit:
             break
-        messages = [*row.get("prompt", ()), *row.get("completion", ())] or row.get("messages", [])
-        answers = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i > 0]
-        if answers:
-            last = answers[-1]
-            prompts.append(Prompt(messages=tuple(messages[:last]), reference=messages[last]["content"]))
+        prompt = _prompt(row)
+        if prompt is not None and (not prompts or prompt.messages != prompts[-1].messages):
+            prompts.append(prompt)
     return prompts
+
+
+def _prompt(row: Mapping[str, Any]) -> Prompt | None:
+    """The reference is the answer to be learned: the chosen one, and none that is to be avoided."""
+    if "text" in row:
+        return None
+    answer_messages = row.get("completion", row.get("chosen", ()))
+    messages = [*row.get("prompt", ()), *answer_messages] or row.get("messages", [])
+    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i > 0]
+    if not answers or (row.get("prompt") and not answer_messages):
+        return (
+            Prompt(messages=tuple(messages), reference=None) if messages and "messages" not in row else None
+        )
+    last = answers[-1]
+    is_avoided = row.get("label") is False
+    reference = None if is_avoided else messages[last]["content"]
+    return Prompt(messages=tuple(messages[:last]), reference=reference)
 
 
 def answer(
@@ -72,7 +91,7 @@ def answer(
                     prompt=prompt.text,
                     completion=completion,
                     reference=prompt.reference,
-                    matches=completion.strip() == prompt.reference.strip(),
+                    matches=prompt.matches(completion),
                 )
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..checkpoints import verify
 from ..data import Rows, load_rows
@@ -14,7 +14,7 @@ from ..errors import BadInput
 from ..rundir import RunFolder
 from ..specs.events import EndEvent
 from ..specs.job import Data
-from ..stages import stage
+from ..stages import Parts, check_arguments, rm, stage
 from . import packed
 from .engines import enter, reads_weights, save_whole
 from .loading import load_model, load_tokenizer, locate
@@ -23,6 +23,10 @@ from .ranks import Group, check_world
 from .samples import Prompt, prompts_of
 from .settings import Rank, Settings, read_settings
 from .voice import Voice
+
+if TYPE_CHECKING:  # they import the training stack
+    from .callbacks import Events, Surroundings
+    from .control import Requests
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,49 +60,81 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, *, peaks: Peaks, resum
     voice.say("importing the training stack")
     # Before the ranks join: afterwards save_pretrained would write on rank 0 only.
     where = locate(settings.model, voice.say)
-    config = stage(settings.stage).check_arguments(settings.trainer)
-    from .callbacks import Events, Surroundings
-    from .control import Requests
-
-    group, saves = Group(rank), not settings.is_trial
-    voice.say(f"loading {settings.model['name_or_path']}")
+    config = check_arguments(settings.stage, settings.trainer)
+    group = Group(rank)
     for start in group.gather(peaks.begin(settings.strategy.device_kind)):
         voice.event(start)
-    tokenizer = load_tokenizer(settings.model, where)
-    model = _model(settings, where, rank)
-    around = Surroundings(
+    around = _around(run, settings, group, voice, prompts=_prompts(rows, settings, voice), peaks=peaks)
+    stage = _Stage.set(around, settings, rows, config=config, where=where, resumed=checkpoint is not None)
+    if checkpoint is not None:
+        voice.say(f"resuming from {checkpoint.name}")
+    output = stage.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return _finish(around, stage, output)
+
+
+def _around(
+    run: RunFolder, settings: Settings, group: Group, voice: Voice, *, prompts: list[Prompt], peaks: Peaks
+) -> "Surroundings":
+    from .callbacks import Surroundings
+
+    return Surroundings(
         run=run,
         strategy=settings.strategy,
         group=group,
         voice=voice,
-        prompts=_prompts(rows, settings, voice),
+        prompts=prompts,
         max_new_tokens=settings.run["sample_max_new_tokens"],
         save_total_limit=settings.run["save_total_limit"],
-        resumed=checkpoint is not None,
         peaks=peaks,
-        saves=saves,
+        saves=not settings.is_trial,
     )
-    requests, events = Requests(run, group), Events(around)
-    trainer = stage(settings.stage).trainer(
-        config=config,
-        model=model,
-        tokenizer=tokenizer,
-        method=settings.method,
-        train_rows=rows.train,
-        eval_rows=rows.eval,
-        callbacks=[requests, events],
-        narrate=voice.say,
-    )
-    packed.settle(trainer, settings.strategy)
-    events.bind(trainer)
-    if checkpoint is not None:
-        voice.say(f"resuming from {checkpoint.name}")
-    output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if saves and not requests.stopped:
-        _save_model(run, trainer, group, voice)
-    events.tell_peaks("end", trainer.state.global_step)
-    highest = reduce(Peak.merged, group.gather(peaks.whole))
-    return _end(voice, trainer, output, highest, stopped=requests.stopped)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stage:
+    """A trainer, and the two callbacks through which it is listened to and spoken to."""
+
+    trainer: Any
+    events: "Events"
+    requests: "Requests"
+
+    @classmethod
+    def set(
+        cls, around: "Surroundings", settings: Settings, rows: Rows, *, config: Any, where: str, resumed: bool
+    ) -> "_Stage":
+        """Load the model and build the trainer of the run's stage."""
+        from .callbacks import Events
+        from .control import Requests
+
+        around.voice.say(f"loading {settings.model['name_or_path']}")
+        tokenizer = load_tokenizer(settings.model, where)
+        requests, events = Requests(around.run, around.group), Events(around, resumed=resumed)
+        parts = Parts(
+            config=config,
+            model=_model(settings, where, around.group.rank, seed=config.seed),
+            tokenizer=tokenizer,
+            method=settings.method,
+            train_rows=rows.train,
+            eval_rows=rows.eval,
+            callbacks=[requests, events],
+            narrate=around.voice.say,
+            source=settings.model,
+            rollout=settings.rollout,
+        )
+        trainer = stage(settings.stage).trainer(parts)
+        packed.settle(trainer, settings.strategy)
+        events.bind(trainer)
+        return cls(trainer=trainer, events=events, requests=requests)
+
+
+def _finish(around: "Surroundings", stage: _Stage, output: Any) -> Result:
+    """Save the model, and say how the attempt ended."""
+    stopped = stage.requests.stopped
+    if around.saves and not stopped:
+        _save_model(around.run, stage.trainer, around.group, around.voice)
+    stage.events.tell_peaks("end", stage.trainer.state.global_step)
+    highest = reduce(Peak.merged, around.group.gather(around.peaks.whole))
+    return _end(around.voice, stage.trainer, output, highest, stopped=stopped)
 
 
 def _checkpoint(run: RunFolder, name: str) -> Path:
@@ -110,17 +146,22 @@ def _checkpoint(run: RunFolder, name: str) -> Path:
 
 
 def _rows(settings: Settings, voice: Voice) -> Rows:
-    rows = load_rows(Data(**settings.data))
+    rows = load_rows(Data(**settings.data), stage=settings.stage)
     note = f"; {rows.note}" if rows.note else ""
     voice.say(f"read {len(rows.train)} rows to train on, {len(rows.eval)} held out{note}")
     return rows
 
 
-def _model(settings: Settings, where: str, rank: Rank) -> Any:
-    strategy = settings.strategy
+def _model(settings: Settings, where: str, rank: Rank, *, seed: int) -> Any:
+    strategy, gives_rewards = settings.strategy, settings.stage == rm.NAME
+    if gives_rewards:  # its head is new: the same numbers on every rank, and every time
+        from transformers import set_seed
+
+        set_seed(seed)
     model = load_model(
         settings.model,
         where,
+        gives_rewards=gives_rewards,
         reads_weights=reads_weights(strategy, rank),
         packed=packed.loading_arguments(settings.model, strategy),
     )

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import yaml
@@ -24,6 +24,8 @@ class Settings:
     trainer: Mapping[str, Any]
     run: Mapping[str, Any]
     strategy: Strategy
+    rollout: Mapping[str, Any] = field(default_factory=dict)
+    """Of stages that sample answers: where rewards come from."""
     is_trial: bool = False
     """It is run to be measured: the last step is not saved."""
 
@@ -60,18 +62,21 @@ def read_settings(run: RunFolder) -> Settings:
     train = _read(run.train_file, yaml.safe_load)
     plan = _read(run.plan_file, json.loads)
     try:
-        known = {field.name for field in fields(Strategy)}
+        known = {one.name for one in fields(Strategy)}
         strategy = Strategy(**{name: value for name, value in plan["strategy"].items() if name in known})
         is_trial = plan.get("trial") is True
         return Settings(
-            strategy=strategy, is_trial=is_trial, **{field: train[field] for field in _sections()}
+            strategy=strategy,
+            is_trial=is_trial,
+            rollout=train.get("rollout", {}),
+            **{name: train[name] for name in _sections()},
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{run.path}: train.yaml or plan.json is not whole: {error}") from error
 
 
 def _sections() -> list[str]:
-    return [field.name for field in fields(Settings) if field.name not in {"strategy", "is_trial"}]
+    return [one.name for one in fields(Settings) if one.name not in {"strategy", "is_trial", "rollout"}]
 
 
 def _read(path: os.PathLike[str], parse: Any) -> Any:

@@ -96,6 +96,7 @@ trainer:
   ddp_find_unused_parameters: false
   dataloader_pin_memory: true
   report_to: none
+  ddp_timeout: 1800
   disable_tqdm: true
 
 # what ftwiz does around the trainer

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ftwiz.engine.errors import BadInput
-from ftwiz.engine.stages import chat, sft
+from ftwiz.engine.stages import Parts, chat, check_arguments, sft
 
 pytestmark = pytest.mark.train
 
@@ -48,8 +48,8 @@ def build(model: Path, tmp_path: Path, rows: list[dict[str, Any]], **changes: An
         "activation_checkpointing": False,
     }
     told = Told()
-    trainer = sft.trainer(
-        config=sft.check_arguments(arguments | changes),
+    parts = Parts(
+        config=check_arguments("sft", arguments | changes),
         model=AutoModelForCausalLM.from_pretrained(model),
         tokenizer=tokenizer,
         method={"kind": "full"},
@@ -58,7 +58,7 @@ def build(model: Path, tmp_path: Path, rows: list[dict[str, Any]], **changes: An
         callbacks=[],
         narrate=told,
     )
-    return trainer, told
+    return sft.trainer(parts), told
 
 
 def learned(trainer: Any) -> list[str]:
@@ -161,7 +161,7 @@ def test_every_planned_argument_is_known_to_the_installed_trainer(tmp_path: Path
     )
     data = DataSummary(path="/d", format="messages", shape="messages", num_rows=9, num_eval_rows=1)
     planned = yaml.safe_load(train_file(job, strategy, data))["trainer"] | {"output_dir": str(tmp_path)}
-    config = sft.check_arguments(planned)
+    config = check_arguments("sft", planned)
     kept = {name: getattr(config, name) for name in planned}
     enums = {name: getattr(value, "value", value) for name, value in kept.items()}
     assert {name for name in planned if enums[name] != planned[name]} <= {"report_to"}

@@ -104,15 +104,18 @@ class Lab:
         }
         job = Job.model_validate(
             {
+                "stage": sections.get("stage", "sft"),
                 "model": {"name_or_path": str(self.model)} | sections.get("model", {}),
                 "data": {"path": str(self.rows), "eval_fraction": 0.2} | sections.get("data", {}),
                 "method": {"kind": "full"} | sections.get("method", {}),
                 "train": train | sections.get("train", {}),
                 "run": {"num_samples": 0} | sections.get("run", {}),
+                "preference": sections.get("preference", {}),
+                "rollout": sections.get("rollout", {}),
             }
         )
         files = {
-            "train.yaml": train_file(job, planned, inspect(job.data)),
+            "train.yaml": train_file(job, planned, inspect(job.data, stage=job.stage)),
             "plan.json": json.dumps({"strategy": asdict(planned)}),
             **engine_of(planned.backend).files(planned, job, self.spec),
         }

@@ -12,14 +12,14 @@ import json, os, sys
 import yaml
 from pathlib import Path
 from ftwiz.engine.rundir import RunFolder
-from ftwiz.engine.stages import stage
+from ftwiz.engine.stages import check_arguments
 from ftwiz.engine.worker.engines import enter, reads_weights
 from ftwiz.engine.worker.loading import load_model
 from ftwiz.engine.worker.settings import rank_of, read_settings
 
 settings = read_settings(RunFolder(Path.cwd()))
 enter(settings.strategy)
-config = stage(settings.stage).check_arguments(settings.trainer)
+config = check_arguments(settings.stage, settings.trainer)
 reads = reads_weights(settings.strategy, rank_of(os.environ))
 where = settings.model["name_or_path"]
 parameters = list(load_model(settings.model, where, reads_weights=reads).parameters())
