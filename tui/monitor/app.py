@@ -1,43 +1,53 @@
-"""The monitor's screen: it draws frames, and all it can do to a run is to ask for its end."""
+"""The monitor's screen: it draws frames, and all it can do to a run is to ask it to save or to end."""
 
 import os
 import sys
 import termios
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.screen import Screen
 
 from ...engine.errors import FtwizError
-from ..lean import LeanApp
 from ..text import safe
 from ..widgets.lines import Panel
-from ..widgets.theme import THEME
 from . import panels
-from .dialogs import Choice, Dialog, Help, StopDialog
-from .reader import Reader, ReaderThread
-from .result import num_result_rows, result
+from .devices import devices
+from .dialogs import Answer, StopDialog
+from .health import checkpoints, health, memory, ranks
+from .layout import MEDIUM, TALL, WIDE, heights
+from .metrics import metrics
+from .reader import ReaderThread, Source
+from .result import result
 from .samples import samples
 from .view import Frame
+from .viewer import Others, Viewer
 
-NUM_PANELS = 5
-WIDE = 100
-MEDIUM, TALL = 20, 32
 _TERMINAL_CHECK_SECONDS = 2.0
 
 
-class Monitor(LeanApp[int]):
+@runtime_checkable
+class Timed(Protocol):
+    """A source whose time can run faster or slower."""
+
+    def change_speed(self, factor: float) -> None:
+        """Multiply the speed."""
+
+
+class Monitor(Viewer):
     """Shows one run.
 
     Args:
         reader: Where frames come from; a test without one calls ``show``.
         stop: Asks the run to stop; ``True`` for at once. ``None`` for a viewer that may not.
+        save: Asks the run for a checkpoint. ``None`` for a viewer that may not.
         until_done: Leave when the run is over.
+        others: Runs to compare with.
+        exports: Folder that exports are written to.
     """
 
     CSS_PATH = [  # noqa: RUF012 - textual declares it as an instance variable
@@ -50,13 +60,9 @@ class Monitor(LeanApp[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,ctrl+c,ctrl+q", "detach", priority=False),
         Binding("s", "stop"),
-        Binding("p", "pause"),
-        Binding("l", "logarithmic"),
-        *(Binding(str(number), f"zoom({number})") for number in range(1, NUM_PANELS + 1)),
-        Binding("tab", "zoom_next", priority=True),
-        Binding("ctrl+l", "redraw"),
-        Binding("escape,0", "zoom(0)"),
-        Binding("question_mark,h,f1", "help"),
+        Binding("w", "save_now"),
+        Binding("left_square_bracket", "speed(0.5)"),
+        Binding("right_square_bracket", "speed(2)"),
     ]
 
     class Fresh(Message):
@@ -68,21 +74,20 @@ class Monitor(LeanApp[int]):
 
     def __init__(
         self,
-        reader: Reader | None = None,
+        reader: Source | None = None,
         *,
         stop: Callable[[bool], None] | None = None,
+        save: Callable[[], None] | None = None,
         until_done: bool = False,
+        others: Others | None = None,
+        exports: Path | None = None,
     ) -> None:
-        super().__init__()
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        super().__init__(others=others, exports=exports)
         self._stop = stop
+        self._save = save
         self._until_done = until_done
-        self._frame: Frame | None = None
-        self._paused = False
-        self._logarithmic = False
-        self._zoom = 0
         self._drawn = True
+        self._reader = reader
         self._thread: ReaderThread | None = None
         if reader is not None:
             self._thread = ReaderThread(reader, ready=lambda: self._drawn, deliver=self._deliver)
@@ -95,13 +100,17 @@ class Monitor(LeanApp[int]):
             with Horizontal(id="top"):
                 yield Panel(panels.loss, id="loss")
                 with Vertical(id="side"):
-                    yield Panel(panels.speed, id="speed")
-                    yield Panel(panels.devices, id="devices")
+                    yield Panel(health, id="health")
                     yield Panel(result, id="result")
+            yield Panel(metrics, id="metrics")
+            yield Panel(devices, id="devices")
             yield Panel(samples, id="samples")
             with Horizontal(id="bottom"):
                 yield Panel(panels.events, id="events")
                 yield Panel(panels.log, id="log")
+            yield Panel(ranks, id="ranks")
+            yield Panel(checkpoints, id="checkpoints")
+            yield Panel(memory, id="memory")
         yield Panel(panels.keys, id="keys")
 
     def on_mount(self) -> None:
@@ -118,11 +127,11 @@ class Monitor(LeanApp[int]):
     def show(self, frame: Frame) -> None:
         """Draw a frame."""
         self._frame = frame
-        self._redraw()
+        self.redraw_panels()
 
     def on_resize(self) -> None:
         """Lay out anew at once, also while the view is paused."""
-        self.call_after_refresh(self._redraw)
+        self.call_after_refresh(self.redraw_panels)
 
     def on_monitor_fresh(self, message: Fresh) -> None:
         """Draw what the reader found."""
@@ -131,7 +140,7 @@ class Monitor(LeanApp[int]):
             self.failure = message.news
             self.exit(return_code=1)
             return
-        if not self._paused:
+        if not self._shown.paused:
             self.show(message.news)
         if self._until_done and message.news.record.state.is_over:
             self.exit(0)
@@ -143,77 +152,66 @@ class Monitor(LeanApp[int]):
     def action_stop(self) -> None:
         """Ask how to stop, then ask the run to."""
         frame = self._frame
-        if frame is None or frame.readonly or frame.record.state.is_over or self._stop is None:
+        if frame is None or not self._may_change(frame) or self._stop is None:
             return
         saved = frame.view.checkpoints
         self.push_screen(StopDialog(f"step {saved[-1].step:,}" if saved else None), self._stop_as_chosen)
 
-    def action_pause(self) -> None:
-        """Hold the picture, or follow again."""
-        self._paused = not self._paused
-        self._redraw()
+    def action_save_now(self) -> None:
+        """Ask the run for a checkpoint after its next step."""
+        frame = self._frame
+        if frame is None or not self._may_change(frame) or self._save is None:
+            return
+        try:
+            self._save()
+        except FtwizError as error:
+            self.tell(error.message, is_wrong=True)
+            return
+        self.tell("a checkpoint is saved after the next step")
 
-    def action_logarithmic(self) -> None:
-        """Change the loss axis."""
-        self._logarithmic = not self._logarithmic
-        self._redraw()
+    def action_speed(self, factor: float) -> None:
+        """Replay faster or slower."""
+        if isinstance(self._reader, Timed):
+            self._reader.change_speed(factor)
 
-    def action_help(self) -> None:
-        """Show the keys."""
-        self.push_screen(Help())
+    def redraw_panels(self) -> None:
+        """Draw every panel that is in sight."""
+        frame = self.frame
+        if frame is None:
+            return
+        screen = self.base_screen()
+        screen.set_class(frame.record.state.is_over, "-over")
+        screen.set_class(self.is_ascii, "-ascii")
+        self._fit_heights(frame)
+        for panel in self._panels():
+            panel.update(frame)
 
-    def action_zoom(self, panel: int) -> None:
-        """Show one panel on the whole screen; the same key again, or 0, shows all."""
-        self._zoom = 0 if panel == self._zoom else panel
-        screen = self._base_screen()
-        screen.set_class(self._zoom > 0, "-zoomed")
-        for number in range(1, NUM_PANELS + 1):
-            screen.set_class(number == self._zoom, f"-zoom-{number}")
-        self._redraw()
+    def _fit_heights(self, frame: Frame) -> None:
+        """Give panels the rows that they fill; the style sheet sets them when one is zoomed."""
+        screen = self.base_screen()
+        wanted = heights(frame, self.size.width, self.size.height)
+        rows = {"metrics": wanted.metrics, "devices": wanted.devices, "samples": wanted.samples}
+        rows["bottom"] = wanted.bottom
+        for name, height in rows.items():
+            styles = screen.query_one(f"#{name}").styles
+            styles.height = None if self._zoom else height
+            styles.display = None if self._zoom or height else "none"
+        beside = self._zoom or wanted.result is None
+        screen.query_one("#result").styles.height = None if self._zoom else "1fr" if beside else wanted.result
 
-    def action_zoom_next(self) -> None:
-        """Show the next panel on the whole screen; after the last one all."""
-        if not isinstance(self.screen, Dialog):
-            self.action_zoom((self._zoom + 1) % (NUM_PANELS + 1))
+    def _panels(self) -> Iterable[Panel[Frame]]:
+        return self.base_screen().query(Panel)
 
-    def _stop_as_chosen(self, choice: Choice | None) -> None:
-        if choice is None or self._stop is None:
+    def _may_change(self, frame: Frame) -> bool:
+        return frame.is_own and not frame.show.readonly and not frame.record.state.is_over
+
+    def _stop_as_chosen(self, choice: Answer) -> None:
+        if choice not in {"save", "now"} or self._stop is None:
             return
         try:
             self._stop(choice == "now")
         except FtwizError as error:
             self.notify(safe(error.message), severity="error", markup=False)
-
-    def _redraw(self) -> None:
-        if self._frame is None:
-            return
-        frame = replace(
-            self._frame, paused=self._paused, logarithmic=self._logarithmic, zoomed=self._zoom > 0
-        )
-        screen = self._base_screen()
-        screen.set_class(frame.record.state.is_over, "-over")
-        self._fit_heights(screen, frame)
-        for panel in self._panels(screen):
-            panel.update(frame)
-
-    def _fit_heights(self, screen: Screen[object], frame: Frame) -> None:
-        """Give panels the rows that they fill; the style sheet bounds them, and sets them when zoomed."""
-        narrow = self.size.width < WIDE or self.size.height < MEDIUM
-        sample = frame.view.devices
-        each = len(sample.devices) if sample else 0
-        wanted: dict[str, int | str] = {
-            "#samples": 2 + max(1, len(frame.view.pairs)),
-            "#devices": max(1, each) if narrow else 4 + 2 * each,
-            "#result": num_result_rows(frame, self.size.width - 2) if narrow else "1fr",
-        }
-        for panel, height in wanted.items():
-            screen.query_one(panel).styles.height = None if self._zoom else height
-
-    def _panels(self, screen: Screen[object]) -> Iterable[Panel[Frame]]:
-        return screen.query(Panel)
-
-    def _base_screen(self) -> Screen[object]:
-        return self.screen_stack[0]
 
     def _deliver(self, news: Frame | Exception) -> None:
         self._drawn = False

@@ -1,64 +1,96 @@
-"""The two dialogs of the monitor: how to stop, and what the keys do."""
+"""The dialogs of the monitor: how to stop, what the keys do, one of a list, and a line of text."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
-from ..widgets.lines import Lines, Row
+from ..text import fit, safe, shorten
+from ..widgets.lines import Lines, Row, cut
 
 Choice = Literal["save", "now"]
+Answer = Choice | str | int | None
 
-_HELP: tuple[tuple[str, str], ...] = (
-    ("q  ctrl-c", "detach: leave the screen, training goes on"),
-    ("s", "stop the run (asks how)"),
-    ("p", "pause the view; training goes on"),
-    ("l", "logarithmic loss axis"),
-    ("1", "loss"),
-    ("2", "speed, learning rate, gradient norm"),
-    ("3", "devices"),
-    ("4", "samples, with room for long answers"),
-    ("5", "events and the log of rank 0"),
-    ("tab", "the next panel on the whole screen"),
-    ("esc", "back to the overview"),
+KEYS: tuple[tuple[str, str, str], ...] = (
+    ("q ctrl-c", "detach", "leave; training goes on"),
+    ("s", "stop", "stop the run (asks how)"),
+    ("w", "save_now", "save a checkpoint now"),
+    ("p space", "pause", "hold the picture or go on"),
+    ("1-9 tab", "", "a panel on the whole screen"),
+    ("esc 0", "overview", "back to the overview"),
+    ("+ - wheel", "", "zoom the steps of the chart"),
+    ("left right", "", "move the chart (end: newest)"),
+    ("l", "logarithmic", "logarithmic loss axis"),
+    ("e", "smooth", "how much the loss is smoothed"),
+    ("c", "compare", "draw another run beside it"),
+    ("/", "filter", "only log lines with these words"),
+    ("up down", "", "scroll the log"),
+    ("$", "command", "the command that started it"),
+    ("y", "copy", "copy what is on the screen"),
+    ("x", "export", "write it as SVG, CSV and PNG"),
+    ("t", "next_theme", "dark, light, high contrast"),
+    ("[ ]", "", "slower or faster, in a replay"),
+    ("ctrl-p", "palette", "all commands, by name"),
+    ("ctrl-l", "redraw", "draw the screen again"),
 )
+"""Key, action and what it does; without an action where a key needs to be pressed to mean something."""
+PANELS = "1 loss  2 numbers  3 devices  4 samples  5 log  6 health  7 ranks  8 checkpoints  9 memory"
+_ROWS = 14
 
 
-class Dialog(ModalScreen[Choice | None]):
+class Dialog(ModalScreen[Answer]):
     """Rows in a frame over the screen; esc closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,ctrl+c", "dismiss", priority=True),
+        Binding("escape,ctrl+c", "dismiss", priority=True),
     ]
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__()
-        self._rows = rows
+        self._rows = list(rows)
 
     def compose(self) -> ComposeResult:
         """Show the rows."""
         yield Lines(self._rows)
 
 
-class Help(Dialog):
-    """What the keys do."""
+class Told(Dialog):
+    """Rows to read; any key closes them."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,enter,space", "dismiss")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark,enter,space,q", "dismiss"),
+    ]
+
+
+class Help(Told):
+    """What the keys do, and what the chart's marks mean; for 80 columns and 24 rows."""
 
     def __init__(self) -> None:
-        legend: list[Row] = [
+        half = -(-len(KEYS) // 2)
+        rows: list[Row] = [(("keys", "title"),)]
+        for left, right in zip(KEYS[:half], [*KEYS[half:], None], strict=False):
+            row = [(f"{left[0]:<9} ", "key"), (f"{left[2]:<29}", "text")]
+            row += [(f"{right[0]:<7} ", "key"), (right[2], "text")] if right else []
+            rows.append(cut(row, 78))
+        rows += [
             (),
+            ((PANELS[:46], "dim"),),
+            ((PANELS[46:].strip(), "dim"),),
             (
                 ("⣀⣀ ", "curve"),
-                ("smoothed loss  ", "dim"),
+                ("smoothed  ", "dim"),
                 ("⣿⣿ ", "envelope"),
                 ("lowest to highest  ", "dim"),
+                ("o ", "mark"),
+                ("held-out rows  ", "dim"),
+                ("⣀⣀ ", "other"),
+                ("compared", "dim"),
             ),
-            (("o  ", "mark"), ("evaluation on held-out rows", "dim")),
         ]
-        keys: list[Row] = [((f"{key:<12}", "key"), (what, "text")) for key, what in _HELP]
-        super().__init__([(("keys", "title"),), (), *keys, *legend])
+        super().__init__(rows)
 
 
 class StopDialog(Dialog):
@@ -67,7 +99,7 @@ class StopDialog(Dialog):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s,enter", "choose('save')"),
         Binding("n", "choose('now')"),
-        Binding("c", "dismiss"),
+        Binding("c,q", "dismiss"),
     ]
 
     def __init__(self, last_saved: str | None) -> None:
@@ -89,3 +121,93 @@ class StopDialog(Dialog):
     def action_choose(self, choice: Choice) -> None:
         """Hand the choice back."""
         self.dismiss(choice)
+
+
+class Ask(Dialog):
+    """Asks for a line of text; enter takes it. No cursor that blinks: it would be sent all the time."""
+
+    def __init__(self, title: str, text: str = "", *, width: int = 50) -> None:
+        self._title, self.text, self._width = title, text, width
+        super().__init__(self._drawn())
+
+    def on_key(self, event: events.Key) -> None:
+        """Take a character, or the whole line."""
+        if event.key == "enter":
+            event.stop()
+            self.finish()
+        elif event.key == "backspace":
+            self.text = self.text[:-1]
+        elif event.key == "ctrl+u":
+            self.text = ""
+        elif event.is_printable and event.character:
+            self.text += event.character
+        else:
+            return
+        event.stop()
+        self.redraw()
+
+    def finish(self) -> None:
+        """Hand the text back."""
+        self.dismiss(self.text)
+
+    def redraw(self) -> None:
+        """Show the text as it is now."""
+        if self.is_mounted and (found := self.query(Lines)):
+            found.first().show(self._drawn())
+
+    def _drawn(self) -> list[Row]:
+        return [
+            ((self._title, "title"),),
+            (),
+            (("> ", "key"), (fit(f"{safe(self.text)}_", self._width), "text")),
+        ]
+
+
+class Choose(Ask):
+    """One of a list: typing narrows it down, up and down move, enter takes."""
+
+    def __init__(self, title: str, items: Sequence[tuple[str, str]], *, width: int = 64) -> None:
+        self._items = items
+        self._at = 0
+        super().__init__(title, width=width)
+
+    def on_key(self, event: events.Key) -> None:
+        """Move, or take a character as ``Ask`` does."""
+        if event.key in {"up", "down"}:
+            event.stop()
+            most = max(0, len(self._found()) - 1)
+            self._at = min(most, max(0, self._at + (1 if event.key == "down" else -1)))
+            self.redraw()
+            return
+        self._at = 0 if event.is_printable else self._at
+        super().on_key(event)
+
+    def finish(self) -> None:
+        """Hand back which one of all it is."""
+        found = self._found()
+        self.dismiss(found[self._at] if found else None)
+
+    def _found(self) -> list[int]:
+        words = self.text.casefold().split()
+        return [
+            number
+            for number, (name, what) in enumerate(self._items)
+            if all(word in f"{name} {what}".casefold() for word in words)
+        ]
+
+    def _drawn(self) -> list[Row]:
+        rows = super()._drawn()
+        found = self._found()
+        first = max(0, min(self._at - _ROWS // 2, len(found) - _ROWS))
+        for place, number in list(enumerate(found))[first : first + _ROWS]:
+            name, what = self._items[number]
+            is_here = place == self._at
+            rows.append(
+                (
+                    ("▸ " if is_here else "  ", "key"),
+                    (fit(safe(name), 26), "bright" if is_here else "text"),
+                    (shorten(safe(what), self._width - 28), "dim"),
+                )
+            )
+        rows += [()] * (3 + min(_ROWS, len(self._items)) - len(rows))
+        return rows

@@ -4,14 +4,17 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-from ...engine.specs.machine import DeviceReading, HostReading
 from ...engine.specs.run import RunState
-from ..text import clock, count, duration, fit, number, rate, safe, shorten, size, width_of
-from ..widgets.chart import line_chart, step_limit, trend
+from ..text import clock, fit, number, safe, shorten, width_of
+from ..widgets.chart import line_chart
 from ..widgets.lines import Row, Span, cut, heading, row_width
-from .history import Curve
+from .devices import bar
+from .history import Curve, Point, smoothed
+from .metrics import limit_of
+from .verdicts import word
 from .view import Frame, Line
 
+_WIDE = 110
 _STATE_STYLES = {
     RunState.FINISHED: "good",
     RunState.FAILED: "error",
@@ -19,11 +22,8 @@ _STATE_STYLES = {
     RunState.STOPPED: "warning",
     RunState.STOPPING: "warning",
 }
-_HOT_CELSIUS = 85
-_FULL_SHARE = 0.95
 _HEADED_HEIGHT = 5
 _COMPACT_WIDTH = 60
-_ONE_LINE_WIDTH = 72
 
 
 def header(frame: Frame, width: int, height: int) -> list[Row]:  # noqa: ARG001 - every panel takes a size
@@ -37,13 +37,19 @@ def _identity(frame: Frame, width: int) -> Row:
     facts = _plan_words(frame)
     if facts:
         left.append((f"  {facts}", "dim"))
+    if frame.facts.model and width >= _WIDE:
+        left.append((f"  {safe(frame.facts.model)}", "dim"))
     right: list[Span] = []
     if frame.view.num_alerts:
         right.append((f"{frame.view.num_alerts} alert{'s' * (frame.view.num_alerts > 1)}  ", "warning"))
-    if frame.paused:
+    if frame.show.paused:
         right.append(("view paused  ", "warning"))
-    if frame.readonly:
+    if frame.show.readonly:
         right.append(("read only  ", "dim"))
+    if not frame.is_own:
+        right.append((f"{safe(frame.source)}  ", "dim"))
+    said, style = word(frame)
+    right.append((f"{said}  " if said else "", style))
     right.append((f" {record.state.value.upper()} ", "badge-" + _STATE_STYLES.get(record.state, "accent")))
     right.append((f" {clock(frame.elapsed_seconds)}", "bright"))
     left = list(cut(left, width - row_width(right) - 1))
@@ -52,10 +58,11 @@ def _identity(frame: Frame, width: int) -> Row:
 
 def _plan_words(frame: Frame) -> str:
     facts = frame.facts
+    kind = " ".join(safe(word) for word in (facts.method, facts.stage) if word)
     backend = "" if facts.backend is None or facts.backend == "single" else safe(facts.backend)
     ranks = f"{facts.num_processes} x " if facts.num_processes and facts.num_processes > 1 else ""
     device = safe(facts.device_kind or "")
-    return "  ".join(part for part in (backend, ranks + device) if part)
+    return "  ".join(part for part in (kind, backend, ranks + device) if part)
 
 
 def _progress(frame: Frame, width: int) -> Row:
@@ -85,15 +92,6 @@ def _waiting(frame: Frame) -> str:
     return safe(said[-1]) if said else "waiting for the first step"
 
 
-def bar(share: float | None, width: int, style: str = "accent") -> Row:
-    """Return a bar of exactly ``width`` cells; a full one for 1."""
-    if width <= 0:
-        return ()
-    halves = round(min(1.0, max(0.0, share or 0.0)) * width * 2)
-    filled = "━" * (halves // 2) + "╸" * (halves % 2)
-    return (filled, style), ("─" * (width - len(filled)), "faint")
-
-
 def loss(frame: Frame, width: int, height: int) -> list[Row]:
     """The loss chart with its numbers in the title."""
     view = frame.view
@@ -107,168 +105,58 @@ def loss(frame: Frame, width: int, height: int) -> list[Row]:
     scored = [event for event in view.evals if event.loss is not None]
     if scored:
         title += [("  o eval ", "mark"), (f"{number(scored[-1].loss)} at step {scored[-1].step:,}", "text")]
-    if frame.logarithmic:
+    show = frame.show
+    if show.logarithmic:
         title.append(("  log scale", "dim"))
-    marks = [(event.step, event.loss) for event in scored if event.loss is not None]
+    if show.smoothing is not None:
+        title.append((f"  smoothing x{show.smoothing:g}" if show.smoothing else "  not smoothed", "dim"))
+    if show.num_steps is not None:
+        title.append(("  zoomed" + (", frozen" if show.last_step is not None else ""), "warning"))
+    if show.compared is not None:
+        title.append((f"  {safe(show.compared.id)}", "other"))
+    start, end = window_of(frame)
     chart = line_chart(
-        view.loss.points,
+        _points(frame, view.loss, start),
         width=width,
         height=height - 1,
-        limit=_limit(frame),
-        marks=marks,
-        logarithmic=frame.logarithmic,
+        limit=end,
+        marks=[(event.step, event.loss) for event in scored if event.loss is not None],
+        logarithmic=show.logarithmic,
+        start=start,
+        other=_points(frame, show.compared.loss, start) if show.compared else (),
     )
     return [heading(title, width), *(chart or _centred(_waiting(frame), width, height - 1))]
 
 
-def _limit(frame: Frame) -> int:
+def window_of(frame: Frame) -> tuple[int, int]:
+    """Return the steps at both ends of the loss chart."""
+    show, latest = frame.show, frame.view.latest
+    if show.num_steps is None:
+        end = limit_of(frame)
+        others = show.compared.loss.latest if show.compared else None
+        return 0, max(end, others.step if others else 0)
+    end = show.last_step if show.last_step is not None else latest.step if latest else show.num_steps
+    if show.last_step is None:  # a tail that moves by an eighth of the chart at a time, not with every step
+        eighth = max(1, show.num_steps // 8)
+        end = -(-end // eighth) * eighth
+    return max(0, end - show.num_steps), max(1, end)
+
+
+def _points(frame: Frame, curve: Curve, start: int) -> Sequence[Point]:
+    """Return the points to draw: single steps where the window lies within those, smoothed as wanted."""
+    finer = curve.recent and frame.show.num_steps is not None and curve.recent[0].step <= start
+    points = curve.recent if finer else curve.points
+    if frame.show.smoothing is None:
+        return points
     latest = frame.view.latest
-    return step_limit(latest.step, latest.max_steps) if latest else step_limit(1, None)
+    usual = min(100.0, max(2.0, (latest.max_steps if latest else 1) / 100))
+    return smoothed(points, usual * frame.show.smoothing)
 
 
 def _centred(text: str, width: int, height: int) -> list[Row]:
     short = shorten(text, width)
     blank: Row = ()
     return [*[blank] * ((height - 1) // 2), ((" " * ((width - width_of(short)) // 2) + short, "dim"),)]
-
-
-def speed(frame: Frame, width: int, height: int) -> list[Row]:
-    """Throughput, learning rate and gradient norm: the number and a small picture of each."""
-    view = frame.view
-    latest = view.latest
-    metrics: Sequence[tuple[str, str, Curve]] = (
-        ("tokens/s", count(latest.tokens_per_second if latest else None), view.speed),
-        ("learning rate", rate(latest.learning_rate if latest else None), view.learning_rate),
-        ("grad norm", number(latest.grad_norm if latest else None, digits=3), view.grad_norm),
-    )
-    limit = _limit(frame)
-    if height < _HEADED_HEIGHT:
-        return [_metric_line(metric, width, limit) for metric in metrics[:height]]
-    title: list[Span] = [("speed", "title")]
-    if view.step_seconds is not None:
-        title += [("  step ", "dim"), (duration(view.step_seconds), "bright")]
-    if latest is not None and latest.num_tokens is not None:
-        title += [("  tokens ", "dim"), (count(latest.num_tokens), "bright")]
-    rows: list[Row] = [heading(title, width)]
-    each = max(1, (height - 1) // len(metrics))
-    for metric in metrics:
-        name, value, curve = metric
-        if each == 1:
-            rows.append(_metric_line(metric, width, limit))
-            continue
-        rows.append(((fit(name, width - width_of(value)), "dim"), (value, "bright")))
-        rows += trend(curve.points, width=width, height=each - 1, limit=limit)
-    return rows
-
-
-def _metric_line(metric: tuple[str, str, Curve], width: int, limit: int) -> Row:
-    name, value, curve = metric
-    text = ((f"{name:<14}", "dim"), (f"{value:>9}  ", "bright"))
-    return (*text, *trend(curve.points, width=max(1, width - row_width(text)), height=1, limit=limit)[0])
-
-
-def devices(frame: Frame, width: int, height: int) -> list[Row]:
-    """Every device, or CPU and memory where there is none; title and host only where there is room."""
-    sample = frame.view.devices
-    if sample is None:
-        return [heading(_devices_title(frame), width), (("no sample yet", "dim"),)][-height:]
-    rows = [row for reading in sample.devices for row in _device(reading, width)]
-    host = _host(sample.host, width) if sample.host else []
-    if not rows and height <= len(host) and sample.host:
-        return [_host_line(sample.host, width)]
-    if len(rows) + len(host) < height:
-        rows += host
-    if len(rows) < height:
-        return [heading(_devices_title(frame), width), *rows]
-    if len(rows) > height:
-        rows = [*rows[: height - 1], ((f"… {len(rows) - height + 1} more lines, press 3", "dim"),)]
-    return rows
-
-
-def _devices_title(frame: Frame) -> list[Span]:
-    sample, latest = frame.view.devices, frame.view.latest
-    title: list[Span] = [("devices" if sample and sample.devices else "host", "title")]
-    if latest is not None and latest.device_peak_bytes is not None:
-        title += [("  peak ", "dim"), (size(latest.device_peak_bytes), "bright"), (" allocated", "dim")]
-    return title
-
-
-def _device(reading: DeviceReading, width: int) -> list[Row]:
-    name: Span = (f"{reading.index} {safe(reading.name)}", "text")
-    used, total = reading.memory_used_bytes, reading.memory_total_bytes
-    share = used / total if used is not None and total else None
-    busy = None if reading.utilization_percent is None else reading.utilization_percent / 100
-    heat = _heat(reading)
-    if width >= _ONE_LINE_WIDTH:
-        gauge = max(4, (width - 66) // 2)
-        return [
-            (
-                (fit(name[0], 20), "text"),
-                *_gauge(_percent(busy), busy, gauge, 6),
-                ("  ", "text"),
-                *_gauge(f"{size(used)}/{size(total)}", share, gauge, 20),
-                *heat,
-            )
-        ]
-    head = cut([name], width - row_width(heat))
-    fill = (" " * (width - row_width(head) - row_width(heat)), "text")
-    gauge = max(2, (width - 29) // 2)
-    memory = _gauge(f"{size(used)}/{size(total)}", share, gauge, 20)
-    return [
-        (*head, fill, *heat),
-        cut((*_gauge(_percent(busy), busy, gauge, 6), ("  ", "text"), *memory), width),
-    ]
-
-
-def _heat(reading: DeviceReading) -> Row:
-    celsius, watts = reading.temperature_celsius, reading.power_watts
-    hot = celsius is not None and celsius >= _HOT_CELSIUS
-    return (
-        ("" if celsius is None else f"  {celsius:.0f} °C{' !' if hot else ''}", "warning" if hot else "text"),
-        ("" if watts is None else f"  {watts:.0f} W", "text"),
-    )
-
-
-def _host(host: HostReading, width: int) -> list[Row]:
-    used, total = host.memory_used_bytes, host.memory_total_bytes
-    busy = None if host.cpu_percent is None else host.cpu_percent / 100
-    share = used / total if used is not None and total else None
-    run = f"{number(host.run_cpu_percent, digits=3)} % of one CPU, {size(host.run_memory_bytes)}"
-    gauge = max(2, width - 28)
-    return [
-        (("cpu    ", "dim"), *_gauge(_percent(busy), busy, gauge, 20)),
-        (("memory ", "dim"), *_gauge(f"{size(used)}/{size(total)}", share, gauge, 20)),
-        cut([("run    ", "dim"), (run if host.run_memory_bytes is not None else "n/a", "text")], width),
-    ]
-
-
-def _host_line(host: HostReading, width: int) -> Row:
-    used, total = host.memory_used_bytes, host.memory_total_bytes
-    busy = None if host.cpu_percent is None else host.cpu_percent / 100
-    share = used / total if used is not None and total else None
-    own = "n/a" if host.run_memory_bytes is None else size(host.run_memory_bytes)
-    gauge = max(2, (width - 54) // 2)
-    return cut(
-        [
-            ("cpu ", "dim"),
-            *_gauge(_percent(busy), busy, gauge, 6),
-            ("  memory ", "dim"),
-            *_gauge(f"{size(used)}/{size(total)}", share, gauge, 20),
-            ("  run ", "dim"),
-            (own, "bright"),
-        ],
-        width,
-    )
-
-
-def _percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{100 * share:3.0f} %"
-
-
-def _gauge(text: str, share: float | None, width: int, text_width: int) -> Row:
-    full = share is not None and share >= _FULL_SHARE and "/" in text
-    words = fit(text + (" !" if full else ""), text_width, right=False)
-    return (words, "warning" if full else "bright"), *bar(share, width, "warning" if full else "accent")
 
 
 def events(frame: Frame, width: int, height: int) -> list[Row]:
@@ -285,30 +173,43 @@ def _line(line: Line, width: int) -> Row:
 
 
 def log(frame: Frame, width: int, height: int) -> list[Row]:
-    """The last lines that the ranks wrote."""
-    lines = frame.log[-max(1, height - 1) :]
-    return [
-        heading([("log of rank 0", "title")], width),
-        *(cut([(safe(line), "dim")], width) for line in lines),
-    ]
+    """The last lines that the ranks wrote, those with the filter's words only."""
+    wanted = frame.show.filter.casefold()
+    kept = [line for line in map(safe, frame.log) if wanted in line.casefold()]
+    room = max(1, height - 1)
+    back = min(frame.show.scroll, max(0, len(kept) - room))
+    title: list[Span] = [("log of rank 0", "title")]
+    if wanted:
+        title.append((f"  with {safe(frame.show.filter)!r}: {len(kept)} lines", "warning"))
+    if back:
+        title.append((f"  {back} lines back", "warning"))
+    lines = kept[: len(kept) - back][-room:]
+    return [heading(title, width), *(cut([(line, "dim")], width) for line in lines)]
 
 
 def keys(frame: Frame, width: int, height: int) -> list[Row]:  # noqa: ARG001
     """What the keys do now; the last ones go first where there is no room."""
-    over = frame.record.state.is_over
+    over, show = frame.record.state.is_over, frame.show
+    may = frame.is_own and not over and not show.readonly
     wanted = [
-        ("q", "leave" if over else "detach", True),
-        ("esc", "overview", frame.zoomed),
-        ("s", "stop", not over and not frame.readonly),
-        ("p", "go on" if frame.paused else "pause view", True),
-        ("l", "linear" if frame.logarithmic else "log scale", True),
-        ("1-5", "panels", True),
-        ("?", "help", True),
+        ("q", "leave" if over or not frame.is_own else "detach", True),
+        ("esc", "overview", show.zoomed),
+        ("?", "keys", True),
+        ("s", "stop", may),
+        ("w", "save", may),
+        ("1-9", "panels", True),
+        ("+-", "zoom", True),
+        ("l", "linear" if show.logarithmic else "log", True),
+        ("p", "go on" if show.paused else "pause", True),
+        ("c", "compare", True),
+        ("x", "export", True),
+        ("/", "filter", True),
     ]
     shown = [((f"{key} ", "key"), (f"{what}   ", "dim")) for key, what, possible in wanted if possible]
-    while len(shown) > 1 and sum(map(row_width, shown)) > width:
-        shown.pop(-2)
-    return [_joined(shown)]
+    while len(shown) > 1 and sum(map(row_width, shown)) > width + 3:
+        shown.pop()
+    *others, (key, (what, style)) = shown
+    return [cut(_joined([*others, (key, (what.rstrip(), style))]), width)]
 
 
 def _joined(rows: Iterable[Row]) -> Row:

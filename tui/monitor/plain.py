@@ -15,8 +15,9 @@ from ...engine.specs.events import Event, SampleEvent, StepEvent
 from ...engine.telemetry import encode, follow
 from ..text import count, duration, number, percent, rate, safe, shorten
 from .reader import Reader
+from .reduce import History
 from .report import report
-from .view import Frame, History, Line
+from .view import Frame, Line
 
 STEP_SECONDS = 2.0
 """Steps are told at most so often, and at most once a percent of the way."""

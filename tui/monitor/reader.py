@@ -1,25 +1,40 @@
 """Reads a run folder into frames: the only part of the monitor that touches files."""
 
-import json
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from ...engine.rundir import RunFolder
 from ...engine.specs.events import DevicesEvent
 from ...engine.specs.run import RunRecord
 from ...engine.telemetry import EventFollower, Follower, decode
-from .view import Facts, Frame, History
+from .facts import read_facts
+from .reduce import History
+from .view import Frame, Show
 
 LOG_LINES = 400
 LOG_TAIL_BYTES = 64 << 10
 _DEVICES_TAIL_BYTES = 16 << 10
 _METRICS = re.compile(r"\{'(loss|eval_|train_)")
 """The trainer also prints what the events tell; it would push everything else off the screen."""
+
+
+class Source(Protocol):
+    """Where frames come from: a run folder, a replay, another trainer's files, another host."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to be read at once."""
+
+    def read(self) -> Frame:
+        """Read what is new, a bounded piece of it, and return the picture of now."""
+
+    def close(self) -> None:
+        """Let go of what is held."""
 
 
 class Reader:
@@ -57,7 +72,7 @@ class Reader:
             for path in (run.supervisor_log, run.launcher_log, run.rank_log(0))
         ]
         self._log: deque[str] = deque(maxlen=LOG_LINES)
-        self._facts = _facts(run)
+        self._facts = read_facts(run)
 
     @property
     def behind(self) -> bool:
@@ -84,7 +99,7 @@ class Reader:
             facts=self._facts,
             model=_short(self._run.final_model) if self._run.final_model.is_dir() else None,
             log=tuple(self._log),
-            readonly=self._readonly,
+            show=Show(readonly=self._readonly),
         )
 
     def read_all(self) -> Frame:
@@ -106,7 +121,7 @@ class Reader:
             newest = next((line for line in reversed(follower.poll()) if line), b"")
             event = decode(newest)
             if isinstance(event, DevicesEvent):
-                self._history.feed([event])
+                self._history.feed_devices(_node(path), event)
 
 
 class ReaderThread(threading.Thread):
@@ -118,7 +133,7 @@ class ReaderThread(threading.Thread):
 
     def __init__(
         self,
-        reader: Reader,
+        reader: Source,
         *,
         ready: Callable[[], bool],
         deliver: Callable[[Frame | Exception], None],
@@ -155,24 +170,13 @@ def _text(line: bytes) -> str:
     return line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode("utf8", "replace")
 
 
+def _node(path: Path) -> int:
+    """Return the node whose samples a file holds: ``devices-3.jsonl``."""
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
 def _short(path: Path) -> str:
     """Return the path as one would type it here."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _facts(run: RunFolder) -> Facts:
-    """Read the plan leniently: a screen must open on a run whose plan is of another version."""
-    try:
-        strategy = json.loads(run.plan_file.read_text(encoding="utf8"))["strategy"]
-        return Facts(
-            backend=_of(str, strategy.get("backend")),
-            device_kind=_of(str, strategy.get("device_kind")),
-            num_processes=_of(int, strategy.get("num_processes")),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Facts()
-
-
-def _of(wanted: type, value: Any) -> Any:
-    return value if isinstance(value, wanted) else None

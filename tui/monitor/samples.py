@@ -2,7 +2,7 @@
 
 from ..text import beginning, fit, percent, safe, shorten, width_of
 from ..widgets.lines import Row, Span, cut, heading
-from .panels import bar
+from .devices import bar
 from .view import Answer, Frame, Pair
 
 _GAP = 2

@@ -1,11 +1,8 @@
-"""What the monitor knows of a run: reduced from events, pure, without clock, file or screen."""
+"""What the monitor knows of a run: values only; ``reduce`` makes them from events."""
 
 import math
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import singledispatchmethod
-from statistics import median
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ...engine.specs.events import (
     AlertEvent,
@@ -13,20 +10,12 @@ from ...engine.specs.events import (
     DevicesEvent,
     EndEvent,
     EvalEvent,
-    Event,
-    LogEvent,
+    PeakEvent,
     RankEvent,
-    SampleEvent,
-    StateEvent,
     StepEvent,
 )
 from ...engine.specs.run import RunRecord, RunState
-from ..text import number, percent, size
-from .history import EMPTY, Curve, Series
-
-MAX_LINES = 200
-MAX_PAIRS = 200
-_RECENT_STEPS = 50
+from .history import EMPTY, Curve
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +50,25 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """Something that the trainer logs under a name of its own: a reward, an accuracy, a KL divergence."""
+
+    name: str
+    value: float
+    """The newest one; NaN and infinities too."""
+    curve: Curve = EMPTY
+    is_eval: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """The newest sample of one node's devices."""
+
+    number: int
+    sample: DevicesEvent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunView:
     """A run as its events tell it so far."""
 
@@ -69,20 +77,33 @@ class RunView:
     speed: Curve = EMPTY
     learning_rate: Curve = EMPTY
     grad_norm: Curve = EMPTY
+    step_time: Curve = EMPTY
+    metrics: tuple[Metric, ...] = ()
+    """What else the trainer logs, in the order in which it came."""
     step_seconds: float | None = None
     """Median of the last logged steps."""
     evals: tuple[EvalEvent, ...] = ()
     pairs: tuple[Pair, ...] = ()
     checkpoints: tuple[CheckpointEvent, ...] = ()
     ranks: tuple[RankEvent, ...] = ()
+    peaks: Mapping[int, PeakEvent] = field(default_factory=dict)
+    """By rank, the most memory that it held."""
+    alerts: tuple[AlertEvent, ...] = ()
     lines: tuple[Line, ...] = ()
     num_alerts: int = 0
     broken_step: int | None = None
     """First step of the attempt whose loss was NaN or infinite."""
     end: EndEvent | None = None
-    devices: DevicesEvent | None = None
+    nodes: tuple[Node, ...] = ()
     last_t: float | None = None
     """Time of the newest event."""
+    last_step_t: float | None = None
+    """When the newest step was logged."""
+
+    @property
+    def devices(self) -> DevicesEvent | None:
+        """The newest sample of the first node."""
+        return self.nodes[0].sample if self.nodes else None
 
     @property
     def exact_match(self) -> tuple[float | None, float | None]:
@@ -115,12 +136,61 @@ def _shares(pairs: tuple[Pair, ...]) -> list[float]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Predicted:
+    """What the plan expects a rank to take."""
+
+    allocated_bytes: int | None = None
+    process_bytes: int | None = None
+    host_bytes: int | None = None
+    tokens_per_second: float | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
+    """Bytes on a device at the peak, by what they are for: ``weights``, ``optimizer``, ..."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """What was planned, for the header; unknown is ``None``."""
+    """What was planned; unknown is ``None``."""
 
     backend: str | None = None
     device_kind: str | None = None
     num_processes: int | None = None
+    model: str | None = None
+    method: str | None = None
+    stage: str | None = None
+    command: str | None = None
+    """The launch command, as one would type it."""
+    flops_per_second: float | None = None
+    """Of all ranks' devices together, dense bfloat16, by their makers."""
+    predicted: Predicted | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compared:
+    """Another run's loss, drawn beside this one's."""
+
+    id: str
+    loss: Curve
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Show:
+    """How the viewer wants to see it."""
+
+    paused: bool = False
+    logarithmic: bool = False
+    zoomed: bool = False
+    readonly: bool = False
+    smoothing: float | None = None
+    """Steps that the average looks back, times the usual; 0 for none, ``None`` for the usual."""
+    num_steps: int | None = None
+    """Steps that the loss chart shows; all of them for ``None``."""
+    last_step: int | None = None
+    """Step at the right edge; the newest for ``None``."""
+    filter: str = ""
+    """Only log lines that contain it."""
+    scroll: int = 0
+    """Lines that the panel of the log is scrolled back by."""
+    compared: Compared | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,10 +205,11 @@ class Frame:
     model: str | None = None
     """Path of the trained model, once it is there."""
     log: tuple[str, ...] = ()
-    paused: bool = False
-    logarithmic: bool = False
-    zoomed: bool = False
-    readonly: bool = False
+    show: Show = Show()
+    source: str = "ftwiz"
+    """Who writes what is read: a trainer that ftwiz did not start, or a replay with its speed."""
+    is_own: bool = True
+    """Whether ftwiz started it, so that it can be asked to save or to stop."""
 
     @property
     def elapsed_seconds(self) -> float:
@@ -159,194 +230,15 @@ def next_command(frame: Frame) -> str | None:
     return None
 
 
-@dataclass(slots=True)
-class _Collected:
-    """The growing parts of a history."""
+def model_flops_utilization(frame: Frame) -> float | None:
+    """Return the share of the devices' arithmetic that went into the model.
 
-    loss: Series
-    speed: Series
-    learning_rate: Series
-    grad_norm: Series
-
-    @classmethod
-    def for_steps(cls, max_steps: int) -> "_Collected":
-        span = min(100.0, max(2.0, max_steps / 100))
-        return cls(
-            loss=Series(span=span),
-            speed=Series(span=span),
-            learning_rate=Series(span=1),
-            grad_norm=Series(span=span),
-        )
-
-    def all(self) -> tuple[Series, ...]:
-        return self.loss, self.speed, self.learning_rate, self.grad_norm
-
-
-class History:
-    """Takes events one after another and gives a ``RunView`` at any time.
-
-    A step that was seen before (the run was resumed from a checkpoint) replaces it and all after it.
+    6 operations per weight and token where the weight is trained, 4 where it is frozen and passed through
+    (Chowdhery et al. 2022, PaLM, appendix B, without attention); against the makers' dense bfloat16 figures.
     """
-
-    def __init__(self) -> None:
-        self._series = _Collected.for_steps(1)
-        self._latest: StepEvent | None = None
-        self._step_seconds: deque[float] = deque(maxlen=_RECENT_STEPS)
-        self._evals: dict[int, EvalEvent] = {}
-        self._pairs: dict[int, Pair] = {}
-        self._checkpoints: dict[int, CheckpointEvent] = {}
-        self._ranks: dict[int, RankEvent] = {}
-        self._lines: deque[Line] = deque(maxlen=MAX_LINES)
-        self._num_alerts = 0
-        self._broken_step: int | None = None
-        self._end: EndEvent | None = None
-        self._devices: DevicesEvent | None = None
-        self._last_t: float | None = None
-        self._num_lines = 0
-
-    @property
-    def step_seconds(self) -> float | None:
-        """Median of the last logged steps."""
-        return median(self._step_seconds) if self._step_seconds else None
-
-    @property
-    def num_lines(self) -> int:
-        """Lines told so far, also those that are no longer kept."""
-        return self._num_lines
-
-    @property
-    def newest_line(self) -> Line:
-        """The line told last."""
-        return self._lines[-1]
-
-    def feed(self, events: Iterable[Event]) -> "History":
-        """Take events in the order of the log; returns itself."""
-        for event in events:
-            self._last_t = event.t
-            self._take(event)
-        return self
-
-    def view(self) -> RunView:
-        """Return what is known now."""
-        series = self._series
-        return RunView(
-            latest=self._latest,
-            loss=series.loss.curve(),
-            speed=series.speed.curve(),
-            learning_rate=series.learning_rate.curve(),
-            grad_norm=series.grad_norm.curve(),
-            step_seconds=self.step_seconds,
-            evals=tuple(self._evals[step] for step in sorted(self._evals)),
-            pairs=tuple(self._pairs[index] for index in sorted(self._pairs)),
-            checkpoints=tuple(self._checkpoints.values()),
-            ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
-            lines=tuple(self._lines),
-            num_alerts=self._num_alerts,
-            broken_step=self._broken_step,
-            end=self._end,
-            devices=self._devices,
-            last_t=self._last_t,
-        )
-
-    @singledispatchmethod
-    def _take(self, event: Event) -> None:
-        """Kinds that a screen does not need are passed over."""
-
-    @_take.register
-    def _(self, event: StepEvent) -> None:
-        if self._latest is None:
-            self._series = _Collected.for_steps(event.max_steps)
-        elif event.step <= self._latest.step:
-            self._rewind(event.step)
-        self._latest = event
-        series = self._series
-        for values, value in (
-            (series.loss, event.loss),
-            (series.speed, event.tokens_per_second),
-            (series.learning_rate, event.learning_rate),
-            (series.grad_norm, event.grad_norm),
-        ):
-            if value is not None:
-                values.add(event.step, value)
-        if event.step_seconds is not None and math.isfinite(event.step_seconds):
-            self._step_seconds.append(event.step_seconds)
-        if self._broken_step is None and event.loss is not None and not math.isfinite(event.loss):
-            self._broken_step = event.step
-            self._say(event.t, "error", "loss", f"is {number(event.loss)} at step {event.step}")
-
-    @_take.register
-    def _(self, event: EvalEvent) -> None:
-        self._evals[event.step] = event
-        parts = [f"step {event.step}"]
-        if event.loss is not None:
-            parts.append(f"loss {number(event.loss)}")
-        if event.exact_match is not None:
-            parts.append(f"exact match {percent(event.exact_match)}")
-        self._say(event.t, "info", "eval", "  ".join(parts))
-
-    @_take.register
-    def _(self, event: SampleEvent) -> None:
-        answer = Answer(step=event.step, text=event.completion, matches=event.matches)
-        known = self._pairs.get(event.index)
-        if known is None and len(self._pairs) >= MAX_PAIRS:
-            return
-        first = known is None or event.step <= known.before.step
-        before, now = (
-            (answer, known.now if known else None) if first or known is None else (known.before, answer)
-        )
-        self._pairs[event.index] = Pair(
-            index=event.index, prompt=event.prompt, reference=event.reference, before=before, now=now
-        )
-
-    @_take.register
-    def _(self, event: CheckpointEvent) -> None:
-        self._checkpoints.pop(event.step, None)
-        self._checkpoints[event.step] = event
-        self._say(event.t, "good", "saved", f"{event.path}  {size(event.size_bytes)}")
-
-    @_take.register
-    def _(self, event: RankEvent) -> None:
-        self._ranks[event.rank] = event
-
-    @_take.register
-    def _(self, event: AlertEvent) -> None:
-        self._num_alerts += event.level != "info"
-        at = "" if event.step is None else f"  (step {event.step})"
-        self._say(event.t, event.level, "note" if event.level == "info" else event.level, event.message + at)
-
-    @_take.register
-    def _(self, event: LogEvent) -> None:
-        self._say(event.t, "info", "log", event.message)
-
-    @_take.register
-    def _(self, event: StateEvent) -> None:
-        if event.state == "launching":
-            self._end, self._broken_step = None, None
-            self._ranks.clear()
-        level = {"finished": "good", "failed": "error", "lost": "error", "stopped": "warning"}
-        said = event.reason or ""
-        text = said if said.startswith(event.state) else f"{event.state}  {said}".rstrip()
-        self._say(event.t, level.get(event.state, "info"), "state", text)
-
-    @_take.register
-    def _(self, event: EndEvent) -> None:
-        self._end = event
-
-    @_take.register
-    def _(self, event: DevicesEvent) -> None:
-        self._devices = event
-
-    def _rewind(self, step: int) -> None:
-        for series in self._series.all():
-            series.rewind(step)
-        self._step_seconds.clear()
-        self._evals = {at: event for at, event in self._evals.items() if at < step}
-        for index, pair in self._pairs.items():
-            if pair.now is not None and pair.now.step >= step:
-                self._pairs[index] = Pair(
-                    index=index, prompt=pair.prompt, reference=pair.reference, before=pair.before
-                )
-
-    def _say(self, t: float, level: str, label: str, text: str) -> None:
-        self._num_lines += 1
-        self._lines.append(Line(t=t, level=level, label=label, text=text))
+    latest, ranks = frame.view.latest, frame.view.ranks
+    peak = frame.facts.flops_per_second
+    if latest is None or not latest.tokens_per_second or not ranks or not peak:
+        return None
+    trained, weights = ranks[0].num_trainable_parameters, ranks[0].num_parameters
+    return (4 * weights + 2 * min(trained, weights)) * latest.tokens_per_second / peak

@@ -1,8 +1,8 @@
 """A line chart of braille dots, two by four to a cell: pure functions from points to rows of spans.
 
 The band between the lowest and the highest value is dim, the smoothed line bright. The step axis ends at
-``max_steps`` or at a half, a quarter, ... of it, and the value axis at round numbers: between two
-doublings no point that was drawn moves, so that a tick sends only what is new.
+``max_steps`` or at a half, a quarter, ... of it, and the value axis at round numbers, which always stand in
+the same rows: between two doublings no point that was drawn moves, so that a tick sends only what is new.
 """
 
 import math
@@ -23,6 +23,7 @@ _TINY = 1e-12
 LARGEST = 1e30
 """Larger numbers are drawn as little as infinite ones."""
 _MANY = 40
+_FACTORS = (1, 2, 2.5, 5, 10, 20, 25, 50, 100)
 _TALL = 6
 
 
@@ -60,13 +61,14 @@ class Axis:
 
 
 def step_limit(step: int, max_steps: int | None) -> int:
-    """Return where the step axis ends: ``max_steps``, halved as long as the newest step still fits."""
+    """Return where the step axis ends: the least of 1, 3/4, 1/2, 3/8, ... of ``max_steps`` that holds it."""
     if max_steps is None or max_steps < step:
         max_steps = 1 << max(1, step).bit_length()
-    limit = max_steps
-    while (limit + 1) // 2 >= max(step, _LEAST_STEPS):
+    least, limit = max(step, _LEAST_STEPS), max_steps
+    while (limit + 1) // 2 >= least:
         limit = (limit + 1) // 2
-    return limit
+    shorter = -(-limit * 3 // 4)
+    return shorter if shorter >= least else limit
 
 
 def axis_of(low: float, high: float, *, num_ticks: int = 4, logarithmic: bool = False) -> Axis:
@@ -79,6 +81,28 @@ def axis_of(low: float, high: float, *, num_ticks: int = 4, logarithmic: bool = 
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 3, 4, 5, 10, 20) if unit * factor >= rough)
     first, last = math.floor(low / step), math.ceil(high / step)
+    ticks = tuple(_round(number * step, step) for number in range(first, last + 1))
+    return Axis(low=ticks[0], high=ticks[-1], ticks=ticks)
+
+
+def value_axis(low: float, high: float, *, num_rows: int) -> Axis:
+    """Return the tightest axis with round ticks, each two rows or more from the next where there is room.
+
+    Its ends are ticks, so that they move only when values leave it.
+    """
+    if not high - low > max(abs(high), abs(low), _TINY) * _FLAT:
+        high, low = high + (abs(high) / 10 or 1.0), low - (abs(low) / 10 or 1.0)
+    most = max(1, min(6, (num_rows - 1) // 2))
+    unit = 10.0 ** math.floor(math.log10((high - low) / most))
+    found: list[tuple[float, int, int]] = []
+    for factor in _FACTORS:
+        step = unit * factor
+        first, last = math.floor(low / step + _FLAT), math.ceil(high / step - _FLAT)
+        if 0 < last - first <= most:
+            found.append((step, first, last))
+    if not found:
+        return axis_of(low, high, num_ticks=1)
+    step, first, last = min(found, key=lambda one: (one[0] * (one[2] - one[1]), -one[0]))
     ticks = tuple(_round(number * step, step) for number in range(first, last + 1))
     return Axis(low=ticks[0], high=ticks[-1], ticks=ticks)
 
@@ -103,7 +127,8 @@ def short_number(value: float) -> str:
     """Return a number for the edge of a chart: ``0.25``, ``2k``, ``1.5M``, ``1e-5``."""
     for bound, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= bound:
-            return f"{value / bound:.4g}{unit}"
+            short = f"{value / bound:.4g}{unit}"
+            return short if len(short) <= len(f"{value:.0f}") else f"{value:.0f}"
     if value and abs(value) < 1e-3:  # noqa: PLR2004 - from here an exponent is shorter
         mantissa, power = f"{value:.1e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(power)}"
@@ -118,6 +143,8 @@ def line_chart(
     limit: int,
     marks: Sequence[tuple[int, float]] = (),
     logarithmic: bool = False,
+    start: int = 0,
+    other: Sequence[PointLike] = (),
 ) -> list[Row]:
     """Return a chart with both axes.
 
@@ -128,18 +155,25 @@ def line_chart(
         limit: Step at the right edge.
         marks: Steps and values to be marked ``o``, such as evaluations.
         logarithmic: Whether the value axis is.
+        start: Step at the left edge.
+        other: Points of another run, whose smoothed line is drawn under these.
     """
     num_rows, num_cells = height - 1, width - LABEL_WIDTH
     if num_rows < 1 or num_cells < 2 or not (points or marks):  # noqa: PLR2004
         return []
-    axis = _value_axis(points, marks, num_rows=num_rows, logarithmic=logarithmic)
-    rows = plot(points, width=num_cells, height=num_rows, limit=limit, axis=axis, marks=marks)
+    shown, beneath = _within(points, start, limit), _within(other, start, limit)
+    marks = [(step, value) for step, value in marks if start <= step <= limit and abs(value) < LARGEST]
+    if not (shown or beneath or marks):
+        return []
+    axis = _value_axis([*shown, *map(_smooth, beneath)], marks, num_rows=num_rows, logarithmic=logarithmic)
+    window = (start, max(start + 1, limit))
+    rows = plot(shown, width=num_cells, height=num_rows, window=window, axis=axis, marks=marks, other=beneath)
     labels = {axis.row(tick, num_rows): short_number(tick) for tick in axis.ticks}
     body = [
         ((_edge(labels.get(y, "")), "dim"), ("┤" if y in labels else "│", "faint"), *row)
         for y, row in enumerate(rows)
     ]
-    return [*body, _step_axis(limit, num_cells)]
+    return [*body, _step_axis(start, max(start + 1, limit), num_cells)]
 
 
 def _edge(label: str) -> str:
@@ -153,12 +187,13 @@ def plot(
     *,
     width: int,
     height: int,
-    limit: int,
+    window: tuple[int, int],
     axis: Axis,
     marks: Sequence[tuple[int, float]] = (),
+    other: Sequence[PointLike] = (),
 ) -> list[Row]:
-    """Return the bare picture of the points, ``width`` cells by ``height`` rows."""
-    columns = _columns(points, width * 2, limit)
+    """Return the bare picture of the points between two steps, ``width`` cells by ``height`` rows."""
+    columns = _columns(points, width * 2, window)
     num_rows = height * 4
     band = [[0] * width for _ in range(height)]
     line = [[0] * width for _ in range(height)]
@@ -171,27 +206,48 @@ def plot(
         _draw(band, x, min(top, last[1]), max(bottom, last[0]))
         _draw(line, x, min(smooth, last[2]), max(smooth, last[2]))
         before = top, bottom, smooth
+    start, end = window
     marked = {
-        (axis.row(value, height), min(width - 1, max(0, round(step / limit * (width - 1)))))
+        (axis.row(value, height), min(width - 1, max(0, round((step - start) / (end - start) * (width - 1)))))
         for step, value in marks
-        if abs(value) < LARGEST
     }
-    return [_row(band[y], line[y], {x for row, x in marked if row == y}) for y in range(height)]
+    beneath = _outline(_columns(list(map(_smooth, other)), width * 2, window), axis, width, height)
+    return [_row(band[y], line[y], beneath[y], {x for row, x in marked if row == y}) for y in range(height)]
+
+
+def _outline(
+    columns: Sequence[tuple[float, float, float] | None], axis: Axis, width: int, height: int
+) -> list[list[int]]:
+    """Return the dots of a smoothed line alone."""
+    dots = [[0] * width for _ in range(height)]
+    before: int | None = None
+    for x, column in enumerate(columns):
+        if column is None:
+            continue
+        y = axis.row(column[2], height * 4)
+        _draw(dots, x, min(y, y if before is None else before), max(y, y if before is None else before))
+        before = y
+    return dots
+
+
+def _within(points: Sequence[PointLike], start: int, limit: int) -> list[PointLike]:
+    return [point for point in points if start <= point.step <= limit]
 
 
 def trend(points: Sequence[PointLike], *, width: int, height: int, limit: int) -> list[Row]:
     """Return a small picture of the smoothed line alone, from zero up and without axes."""
     if not points:
         return [((" " * width, "text"),)] * height
-    values = [point.smooth for point in points]
-    low, high = min(0.0, *values), max(values)
-    axis = Axis(low=low, high=high if high > low else low + 1, ticks=())
-    smooth = [_Smooth(point.step, point.smooth) for point in points]
+    smooth = list(map(_smooth, points))
+    values = [point.smooth for point in smooth]
+    low, high = min(0.0, *values), max(0.0, *values)
+    # Round ends: the picture stays where it is while the highest value grows a little.
+    axis = axis_of(low, high, num_ticks=5)
     if height > 1:
-        return plot(smooth, width=width, height=height, limit=limit, axis=axis)
+        return plot(smooth, width=width, height=height, window=(0, limit), axis=axis)
     cells = [
         " " if column is None else _BLOCKS[len(_BLOCKS) - 1 - axis.row(column[2], len(_BLOCKS))]
-        for column in _columns(smooth, width, limit)
+        for column in _columns(smooth, width, (0, limit))
     ]
     return [(("".join(cells), "envelope"),)]
 
@@ -210,6 +266,10 @@ class _Smooth:
         return self.smooth
 
 
+def _smooth(point: PointLike) -> _Smooth:
+    return _Smooth(point.step, point.smooth)
+
+
 def _value_axis(
     points: Sequence[PointLike], marks: Sequence[tuple[int, float]], *, num_rows: int, logarithmic: bool
 ) -> Axis:
@@ -218,17 +278,20 @@ def _value_axis(
     values = [value for _, value in marks if abs(value) < LARGEST]
     values += [min(point.low for point in points)] if points else []
     values += highs if len(highs) < _MANY else highs[: len(highs) - len(highs) // 50]
-    return axis_of(min(values), max(values), num_ticks=4 if num_rows >= _TALL else 2, logarithmic=logarithmic)
+    if logarithmic and max(values) > _TINY:
+        return axis_of(min(values), max(values), logarithmic=True)
+    return value_axis(min(values), max(values), num_rows=num_rows)
 
 
 def _columns(
-    points: Sequence[PointLike], num_columns: int, limit: int
+    points: Sequence[PointLike], num_columns: int, window: tuple[int, int]
 ) -> list[tuple[float, float, float] | None]:
     """Return highest, lowest and smoothed value of every dot column, straight lines between points."""
+    start, end = window
     columns: list[tuple[float, float, float] | None] = [None] * num_columns
     last: int | None = None
     for point in points:
-        x = min(num_columns - 1, round(point.step / limit * (num_columns - 1)))
+        x = min(num_columns - 1, max(0, round((point.step - start) / (end - start) * (num_columns - 1))))
         known = columns[x]
         high, low = (
             (point.high, point.low)
@@ -252,14 +315,16 @@ def _draw(grid: list[list[int]], x: int, top: int, bottom: int) -> None:
         grid[y >> 2][x >> 1] |= _DOTS[y & 3][x & 1]
 
 
-def _row(band: list[int], line: list[int], marks: set[int]) -> Row:
+def _row(band: list[int], line: list[int], beneath: list[int], marks: set[int]) -> Row:
     """Join cells of one style into spans; a cell has one colour, and the line goes before the band."""
     spans: list[Span] = []
-    for x, (dim, bright) in enumerate(zip(band, line, strict=True)):
+    for x, (dim, bright, other) in enumerate(zip(band, line, beneath, strict=True)):
         if x in marks:
             span = ("o", "mark")
         elif bright:
             span = (chr(_BRAILLE + bright), "curve")
+        elif other:
+            span = (chr(_BRAILLE + other), "other")
         elif dim:
             span = (chr(_BRAILLE + dim), "envelope")
         else:
@@ -271,14 +336,15 @@ def _row(band: list[int], line: list[int], marks: set[int]) -> Row:
     return tuple(spans)
 
 
-def _step_axis(limit: int, num_cells: int) -> Row:
+def _step_axis(first: int, limit: int, num_cells: int) -> Row:
     """Label the ends, and round steps between them where there is room."""
     cells = ["─"] * num_cells
     taken = 0
     end = num_cells - len(short_number(limit)) - 2
-    for tick in axis_of(0, limit, num_ticks=max(1, min(4, num_cells // 12))).ticks:
+    for tick in axis_of(first, limit, num_ticks=max(1, min(4, num_cells // 12))).ticks:
         label = short_number(tick)
-        start = round(tick / limit * (num_cells - 1)) - (len(label) // 2 if tick else 0)
+        start = round((tick - first) / (limit - first) * (num_cells - 1))
+        start -= len(label) // 2 if tick != first else 0
         if taken <= start and start + len(label) <= end:
             cells[start : start + len(label)] = label
             taken = start + len(label) + 2

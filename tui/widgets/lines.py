@@ -13,6 +13,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..text import safe, shorten, width_of
+from .plain_glyphs import as_ascii
 
 Noun = TypeVar("Noun")
 Span = tuple[str, str]
@@ -29,7 +30,13 @@ STYLES = (
     "error",
     "curve",
     "envelope",
+    "other",
     "mark",
+    "weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "overhead",
     "key",
     "badge-accent",
     "badge-good",
@@ -114,8 +121,9 @@ class Lines(Widget):
         base = self.rich_style
         width = self.content_size.width
         row = self._rows[y] if y < len(self._rows) else ()
+        plain = as_ascii if getattr(self.app, "is_ascii", False) else str
         segments = [
-            Segment(safe(text), base + self.get_component_rich_style(f"lines--{style}", partial=True))
+            Segment(plain(safe(text)), base + self.get_component_rich_style(f"lines--{style}", partial=True))
             for text, style in row
             if text
         ]
