@@ -38,7 +38,6 @@ def exact_estimate(
     if answer is None or not is_whole(answer):
         answer = ask(workload, config, time_limit_seconds=time_limit)
         cache.save(key, answer)
-    terms, notes = traced_terms(answer), tuple(str(note) for note in answer.get("notes", ()))
-    if zero.needs_closed_form(workload):
-        terms, notes = zero.with_states(terms, workload), (zero.NOTE, *notes)
+    terms, said = zero.completed(traced_terms(answer), workload)
+    notes = (*said, *(str(note) for note in answer.get("notes", ())))
     return Estimate(tier="exact", terms=terms, uncertainty=UNCERTAINTY, basis=BASIS, notes=notes)

@@ -12,7 +12,7 @@ _NAMES: Mapping[Group, str] = {
     "optimizer": "optimizer states",
     "activations": "activations",
     "logits": "logits and loss",
-    "buffers": "communication buffers",
+    "buffers": "buffers of the ranks",
 }
 _SHOWN = 3
 """Largest tensors that a formula names."""

@@ -1,13 +1,15 @@
 """Sets a model up for a traced step: fake weights, hooks, head, ranks, and what is held beside it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..exact.zero import is_written_down
 from ..specs.workload import Workload
-from . import build, fsdp, heads, stages
+from . import build, fsdp, heads, stages, zero
 from .layers import blocks
 from .phases import Phases
 from .tracer import StorageTracer
@@ -32,9 +34,11 @@ class Bench:
     loss_of: heads.LossOf
     held: list[Tensor]
     """What nothing else would keep alive: buckets."""
+    engine: zero.Engine | None = None
+    """DeepSpeed's, where it is written down."""
 
 
-def set_up(model: Any, workload: Workload, ranks: Any, reference: Any) -> Bench:
+def set_up(model: Any, workload: Workload, ranks: Any, reference: Any, more_layers: int = 0) -> Bench:
     """Return the bench of a prepared model on meta; runs inside a fake tensor mode.
 
     Args:
@@ -42,6 +46,7 @@ def set_up(model: Any, workload: Workload, ranks: Any, reference: Any) -> Bench:
         workload: What is trained how.
         ranks: The mesh of the ranks, when weights are sharded.
         reference: A second, frozen model on meta, or ``None``.
+        more_layers: How many it has beyond these at full depth.
     """
     build.as_fake(model, workload)
     bare = model.get_base_model() if workload.method == "lora" else model
@@ -70,10 +75,11 @@ def set_up(model: Any, workload: Workload, ranks: Any, reference: Any) -> Bench:
     buckets = _buckets(trained) if is_doubled else []
     for bucket in buckets:
         tracer.track(bucket, "buffers", "bucket")
+    engine = None
+    if is_written_down(workload):
+        engine = zero.Engine(bare, trained, workload, tracer, more_layers)
     for parameter in trained:
-        parameter.register_post_accumulate_grad_hook(
-            _taken if workload.sharding.backend == "zero" else lambda p: tracer.regroup(p.grad, "gradients")
-        )
+        parameter.register_post_accumulate_grad_hook(_taker(workload, tracer, engine))
     return Bench(
         workload=workload,
         model=model,
@@ -84,7 +90,19 @@ def set_up(model: Any, workload: Workload, ranks: Any, reference: Any) -> Bench:
         phases=phases,
         loss_of=loss_of,
         held=buckets,
+        engine=engine,
     )
+
+
+def _taker(
+    workload: Workload, tracer: StorageTracer, engine: zero.Engine | None
+) -> Callable[[nn.Parameter], None]:
+    """Who looks at a gradient as soon as it is there."""
+    if engine is not None:
+        return engine.take
+    if workload.sharding.backend == "zero":
+        return _taken
+    return lambda parameter: tracer.regroup(parameter.grad, "gradients")
 
 
 def _taken(parameter: nn.Parameter) -> None:

@@ -148,4 +148,4 @@ class _Deeper:
             uid = found
         size = self.result.held[uid].num_bytes
         signed = size if event.num_bytes > 0 else -size
-        self.result.events.append(Event(uid, signed, event.phase, event.segment))
+        self.result.events.append(Event(uid, signed, event.phase, event.segment, event.stream))

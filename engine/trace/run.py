@@ -44,7 +44,7 @@ def answer(workload: Workload, config: Mapping[str, Any], *, whole: bool = False
     depths = None if whole else layers.depths(model, alternates=workload.checkpointing == "every-2nd")
     built = time.perf_counter()
     if depths is None:
-        only = _trace(model, workload)
+        only = _trace(model, workload, 0)
         found, reserved = _peaks(only, workload), _extra_reserved(only, workload)
         traced = [num_layers]
     else:
@@ -64,16 +64,21 @@ def answer(workload: Workload, config: Mapping[str, Any], *, whole: bool = False
 
 
 def _two(model: Any, workload: Workload, depths: layers.Depths) -> tuple[Trace, Trace]:
+    num_layers = layers.text_config(model).num_hidden_layers
     layers.cut(model, depths.deep)
     small = copy.deepcopy(model)
     layers.cut(small, tuple(depths.deep.index(number) for number in depths.shallow))
-    return _trace(small, workload), _trace(model, workload)
+    missing = num_layers - len(depths.deep)
+    return (
+        _trace(small, workload, missing + len(depths.deep) - len(depths.shallow)),
+        _trace(model, workload, missing),
+    )
 
 
-def _trace(model: Any, workload: Workload) -> Trace:
+def _trace(model: Any, workload: Workload, more_layers: int) -> Trace:
     reference = _reference(model, workload)
     ready = model if workload.method == "freeze" else build.prepare(model, workload)
-    return limits.on_the_device(trace_steps(ready, workload, reference), workload)
+    return limits.on_the_device(trace_steps(ready, workload, reference, more_layers), workload)
 
 
 def _reference(model: Any, workload: Workload) -> Any:

@@ -18,30 +18,38 @@ _WORDS = 1000
 """Token ids below this are in every vocabulary that matters; their values change nothing."""
 
 
-def trace_steps(model: Any, workload: Workload, reference: Any = None) -> Trace:
+def trace_steps(model: Any, workload: Workload, reference: Any = None, more_layers: int = 0) -> Trace:
     """Trace two optimizer steps of a prepared model on meta; the second is the steady state.
 
     Args:
         model: What ``build.prepare`` returned, its layers cut or not.
         workload: What is trained how.
         reference: A second, frozen model on meta, or ``None``.
+        more_layers: How many the model has beyond these at full depth.
     """
     is_sharded = workload.sharding.backend in ("fsdp", "fsdp1")
     ranks = fsdp.mesh(workload) if is_sharded else None
     gc.collect()
     gc.disable()  # frees follow from references alone, and always at the same place
     with FakeTensorMode(allow_non_fake_inputs=True), _as_on_a_gpu(), kernels.as_on_cuda():
-        bench = set_up(model, workload, ranks, reference)
+        bench = set_up(model, workload, ranks, reference, more_layers)
         bench.tracer.summed_in_place = _shapes_used_twice(model)
         with bench.tracer, fsdp.buffers_told(bench.tracer) if is_sharded else nullcontext():
-            optimizer = (
-                None if workload.optimizer_in_backward else optimizers.make(workload.optimizer, bench.trained)
-            )
-            if optimizer is None:
-                _step_in_backward(bench)
+            optimizer = _optimizer(bench)
             for is_steady in (False, True):
                 _optimizer_step(bench, optimizer, is_steady=is_steady)
     return bench.tracer.trace
+
+
+def _optimizer(bench: Bench) -> Any:
+    """The optimizer of the step; ``None`` when it runs in the backward pass, or in DeepSpeed's engine."""
+    if bench.engine is not None:
+        bench.engine.start()
+        return None
+    if bench.workload.optimizer_in_backward:
+        _step_in_backward(bench)
+        return None
+    return optimizers.make(bench.workload.optimizer, bench.trained)
 
 
 def _shapes_used_twice(model: Any) -> frozenset[torch.Size]:
@@ -64,6 +72,11 @@ def _optimizer_step(bench: Bench, optimizer: Any, *, is_steady: bool) -> None:
         if bench.workload.sharding.backend == "fsdp" and not bench.workload.sharding.syncs_every_batch:
             bench.model.set_requires_gradient_sync(is_last)
         _micro_batch(bench)
+    if bench.engine is not None:
+        bench.phases.enter("optimizer")
+        bench.engine.step()
+        bench.phases.is_steady = False
+        bench.phases.enter("before")
     if optimizer is None:
         return
     if bench.workload.sharding.backend != "zero":
@@ -100,7 +113,11 @@ def _micro_batch(bench: Bench) -> None:
     if not bench.workload.keeps_output:
         del out
     bench.phases.enter("head backward")
+    if bench.engine is not None:
+        bench.engine.before_backward()
     loss.backward()
+    if bench.engine is not None:
+        bench.engine.after_backward()
     for parameter in bench.trained:
         if parameter.grad is not None:
             bench.tracer.regroup(parameter.grad, "gradients")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import torch
 from torch import Size, Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
@@ -38,6 +39,8 @@ class Held:
     """A parameter of a layer whose weights are quantized."""
     is_sharded: bool = False
     """It is one rank's part."""
+    stream: int = 0
+    """Which stream asked for it; 0 is the one that computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Event:
     num_bytes: int
     phase: str
     segment: int = 0
+    stream: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,8 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
         self._next = 0
         self._last_owner: int | None = None
         self._resize: Callable[..., Any] | None = None
+        self._computing = torch.cpu.current_stream()
+        self._streams: dict[Any, int] = {}
 
     def track(
         self, tensor: Tensor, group: str, op: str, *, layer: int | None = None, is_packed: bool = False
@@ -165,13 +171,11 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
             return
         self._add_all(out, name)  # the result is there while the scratch is
         self._next += 1
-        uid, segment = self._next, len(self.trace.segments) - 1
+        uid = self._next
         dtype = str(out.dtype).removeprefix("torch.")
         self.trace.held[uid] = Held(f"{name} scratch", tuple(out.shape), dtype, self.group, num_bytes)
-        self.trace.events += [
-            Event(uid, num_bytes, self.phase, segment),
-            Event(uid, -num_bytes, self.phase, segment),
-        ]
+        self._tell(uid, num_bytes)
+        self._tell(uid, -num_bytes)
 
     def _add_all(self, tensor: Tensor, op: str) -> None:
         for storage in storages(tensor):
@@ -225,10 +229,22 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
         self._next += 1
         key, uid = id(storage), self._next
         held.num_bytes = rounded(storage.nbytes())
+        held.stream = self._stream()
         self.trace.held[uid] = held
         self._live[key] = uid, weakref.ref(storage, lambda _: self._end(key, uid))
         if held.num_bytes:
-            self.trace.events.append(Event(uid, held.num_bytes, self.phase, len(self.trace.segments) - 1))
+            self._tell(uid, held.num_bytes)
+
+    def _tell(self, uid: int, num_bytes: int) -> None:
+        segment, stream = len(self.trace.segments) - 1, self.trace.held[uid].stream
+        self.trace.events.append(Event(uid, num_bytes, self.phase, segment, stream))
+
+    def _stream(self) -> int:
+        """Number the streams as they come; torch counts a CPU's, which do nothing, as it does a GPU's."""
+        current = torch.cpu.current_stream()
+        if current is self._computing:
+            return 0
+        return self._streams.setdefault(current, len(self._streams) + 1)
 
     def _end(self, key: int, uid: int) -> None:
         entry = self._live.get(key)
@@ -236,7 +252,7 @@ class StorageTracer(TorchDispatchMode):  # type: ignore[misc]
             return
         del self._live[key]
         if num_bytes := self.trace.held[uid].num_bytes:
-            self.trace.events.append(Event(uid, -num_bytes, self.phase, len(self.trace.segments) - 1))
+            self._tell(uid, -num_bytes)
 
     def _resized(self, storage: UntypedStorage, uid: int) -> None:
         held = self.trace.held[uid]
