@@ -3,11 +3,13 @@
 The only code that knows the folder's file names.
 """
 
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Mapping
@@ -19,6 +21,9 @@ from .errors import BadInput, Refused
 from .specs.run import Attempt, Diagnosis, ProcessIdentity, RunRecord, RunState
 
 RUNS_ENV = "FTWIZ_HOME"
+WRITTEN_FILE = "written.json"
+"""In a folder of ``ftwiz plan --write``: the sha256 of every file that was written, by name."""
+MOST_WRITTEN_BYTES = 64 << 20
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 
@@ -186,6 +191,66 @@ def create(root: Path, name: str, *, files: Mapping[str, str], now: float | None
         shutil.rmtree(run.path, ignore_errors=True)
         raise _cannot_write(run.path, error) from error
     return run
+
+
+def write_plan(folder: Path, files: Mapping[str, str]) -> None:
+    """Write planned files into a folder that is no run: to look at, to keep, or to be started by hand.
+
+    What an earlier plan wrote is replaced or goes, as long as nobody has changed it since.
+
+    Raises:
+        Refused: The folder holds a file of one of these names that is not ours, or cannot be written.
+        BadInput: It is a run folder.
+    """
+    assert all("/" not in name for name in files), sorted(files)
+    if (folder / "run.json").exists():
+        raise BadInput(f"{folder} is a run folder", hint="write the plan into another one")
+    listed = folder / WRITTEN_FILE
+    try:
+        _make_private(folder)
+        known = _written(listed)
+        for name, text in files.items():
+            if _digest(folder / name) not in {None, known.get(name), _sha256(text.encode())}:
+                raise Refused(
+                    f"{folder / name}: is not what ftwiz wrote, and stays",
+                    hint="write into another folder, or move that file away",
+                )
+        for name in known.keys() - files.keys():
+            if "/" not in name and _digest(folder / name) == known[name]:
+                (folder / name).unlink()
+        for name, text in files.items():
+            is_script = name.endswith((".sh", ".sbatch"))
+            write_atomically(folder / name, text, mode=0o700 if is_script else 0o600)
+        body = {name: _sha256(text.encode()) for name, text in files.items()}
+        write_atomically(listed, json.dumps(body, indent=2) + "\n")
+    except OSError as error:
+        raise Refused(
+            f"{folder}: cannot be written: {error.strerror}", hint="choose another folder"
+        ) from error
+
+
+def _written(listed: Path) -> dict[str, str]:
+    """Return the digests of what an earlier plan wrote; nothing when that is not known."""
+    try:
+        body = json.loads(listed.read_text(encoding="utf8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {str(name): str(digest) for name, digest in body.items()} if isinstance(body, dict) else {}
+
+
+def _digest(path: Path) -> str | None:
+    """Return the digest of a file; ``None`` when there is none, and a word for what cannot be ours."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_WRITTEN_BYTES:
+        return "foreign"
+    return _sha256(path.read_bytes())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def list_runs(root: Path) -> list[RunFolder]:

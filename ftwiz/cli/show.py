@@ -1,5 +1,6 @@
 """How a plan reads on a terminal."""
 
+from pathlib import Path
 from textwrap import wrap
 
 from ..engine.prepare import Prepared
@@ -42,6 +43,30 @@ def _row(head: str, text: str, column: int, width: int | None) -> list[str]:
         return [f"  {line}" for line in heads] + [f"  {'':<{column}}  {line}" for line in wrap(text, beside)]
     first, *more = wrap(text, beside)
     return [f"  {head:<{column}}  {first}", *(f"  {'':<{column}}  {line}" for line in more)]
+
+
+WHAT = {
+    "job.yaml": "the job, with absolute paths",
+    "train.yaml": "what every rank reads: model, data, trainer's arguments",
+    "accelerate.yaml": "how accelerate launch starts the ranks",
+    "deepspeed.json": "DeepSpeed's own settings",
+    "hostfile": "the nodes for DeepSpeed's launcher; without --hostfile it would take /job/hostfile",
+    "launch.sh": "starts the ranks by hand",
+    "job.sbatch": "the same in SLURM's queue: sbatch job.sbatch",
+    "plan.json": "the plan with its reasons; every rank holds itself against it",
+}
+
+
+def written_text(prepared: Prepared, folder: Path) -> str:
+    """Return a line for every file that was written."""
+    rows = [(str(folder / name), WHAT.get(name, _of_node(name))) for name in prepared.files]
+    column = max(len(path) for path, _ in rows)
+    return "\n".join(f"{path:<{column}}  {what}" for path, what in rows)
+
+
+def _of_node(name: str) -> str:
+    rank = name.removeprefix("accelerate-node-").removesuffix(".yaml")
+    return f"accelerate.yaml for node {rank}"
 
 
 def files_text(prepared: Prepared) -> str:
