@@ -19,6 +19,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from .specs.estimate import Estimate
+from .specs.machine import Machine
+from .specs.speed import PastStep
 from .specs.workload import Workload
 
 FILE_NAME = "calibration.jsonl"
@@ -30,6 +32,10 @@ MAX_RANKS = 64
 """Ranks that a line lists; all are in its maximum."""
 SIZE_TOLERANCE = 0.01
 """Drivers report the size of one kind of card slightly differently from version to version."""
+WARM_UP_STEPS = 2
+"""Steps that compile, tune and allocate; they say nothing of the speed."""
+NEWEST = 500
+"""Lines that a plan looks at: half a megabyte of them are read in a few hundredths of a second."""
 _TOKENS = frozenset({"sequence_tokens", "micro_batch_size", "gradient_accumulation_steps"})
 
 Bytes = Annotated[int, Field(ge=0, lt=1 << 62)]
@@ -96,7 +102,11 @@ class Calibration:
     ranks: Annotated[tuple[Usage, ...], Field(max_length=MAX_RANKS)] = ()
     """Of the whole attempt, by rank."""
     tokens_per_second: Rate | None = None
+    """Median of the steps after warming up."""
     step_seconds: Rate | None = None
+    predicted_tokens_per_second: Rate | None = None
+    """By arithmetic alone, for sequences as long as they were."""
+    predicted_step_seconds: Rate | None = None
     num_steps: Count = 0
 
     @property
@@ -169,10 +179,44 @@ def append_calibration(path: Path, row: Calibration) -> None:
         os.close(descriptor)
 
 
-def read_calibrations(path: Path) -> tuple[Calibration, ...]:
-    """Return every row that can be read, oldest first. Never raises: a file that is not there has none."""
-    rows = (decode(line) for name in (_aside(path), path) for line in _lines(name))
+def read_calibrations(path: Path, *, most: int | None = None) -> tuple[Calibration, ...]:
+    """Return every row that can be read, oldest first. Never raises: a file that is not there has none.
+
+    Args:
+        path: The file; the one that was put aside is read before it.
+        most: Look at so many lines at most, the newest.
+    """
+    lines = [line for name in (_aside(path), path) for line in _lines(name) if line]
+    rows = (decode(line) for line in (lines if most is None else lines[-most:]))
     return tuple(row for row in rows if row is not None)
+
+
+def past_steps(rows: Iterable[Calibration], machine: Machine, device_kind: str) -> tuple[PastStep, ...]:
+    """Return what steps on such devices were predicted to take, and took.
+
+    Args:
+        rows: What was read.
+        machine: The one that is planned for; of its devices of that kind the first counts.
+        device_kind: Torch's word.
+    """
+    device = next((one for one in machine.devices if one.kind == device_kind), None)
+    name = device.name if device else machine.host.cpu_name
+    size = device.total_bytes if device else machine.host.total_bytes
+    return tuple(
+        PastStep(
+            backend=str(row.strategy.get("backend")),
+            predicted_seconds=row.predicted_step_seconds,
+            measured_seconds=row.step_seconds,
+        )
+        for row in rows
+        if row.predicted_step_seconds
+        and row.step_seconds
+        and row.outcome != "failed"
+        and row.num_steps > WARM_UP_STEPS
+        and row.device_kind == device_kind
+        and row.device_name == name
+        and _same_size(row.device_bytes, size)
+    )
 
 
 def match(

@@ -6,7 +6,7 @@ from ..specs.workload import Workload
 from .activations import activation_terms
 from .disk import disk_terms
 from .host import host_terms
-from .overhead import overhead_notes, overhead_terms
+from .overhead import fixed_overhead, overhead_notes, overhead_terms
 from .sharding import buffer_terms, moments_apart
 from .states import state_terms
 
@@ -38,6 +38,24 @@ def estimate(workload: Workload) -> Estimate:
         uncertainty=VARIED_UNCERTAINTY if _has_gaps(workload) else UNCERTAINTY,
         basis=VARIED_BASIS if _has_gaps(workload) else BASIS,
         notes=overhead_notes(workload),
+    )
+
+
+def floor(workload: Workload) -> Estimate:
+    """Return what a workload takes at least, whatever its micro batch: states, context, host; no activations.
+
+    It costs no walk over the model's operations, so a planner can leave out at once what cannot fit.
+
+    Raises:
+        Refused: The model's parameters are not known.
+    """
+    if workload.model.parameters is None:
+        raise Refused(f"the memory of this model cannot be estimated: {workload.model.unknown_reason}")
+    return Estimate(
+        tier="fast",
+        terms=(*state_terms(workload), *fixed_overhead(workload), *host_terms(workload)),
+        uncertainty=VARIED_UNCERTAINTY if _has_gaps(workload) else UNCERTAINTY,
+        basis=VARIED_BASIS if _has_gaps(workload) else BASIS,
     )
 
 

@@ -17,6 +17,27 @@ class TimePart:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PastStep:
+    """What an optimizer step of a run that is over was predicted to take, and took."""
+
+    backend: str
+    predicted_seconds: float
+    """Without any correction, for as many tokens as there were. Above 0."""
+    measured_seconds: float
+    """Above 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Correction:
+    """How much longer steps took here than they were predicted to."""
+
+    factor: float
+    """Times the prediction; above 0."""
+    num_runs: int
+    """Runs and probes that it is the median of."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
     """Predicted time of one optimizer step of all ranks."""
 
@@ -28,10 +49,17 @@ class Speed:
     basis: str
     """What the uncertainty rests on."""
     notes: tuple[str, ...] = ()
+    correction: Correction | None = None
+    """``None``: nothing comparable has run here."""
 
     @property
     def step_seconds(self) -> float:
-        """Time of a step: what is not hidden of every part."""
+        """Time of a step: what is not hidden of every part, as past runs correct it."""
+        return self.uncorrected_seconds * (self.correction.factor if self.correction else 1.0)
+
+    @property
+    def uncorrected_seconds(self) -> float:
+        """Time of a step by arithmetic alone."""
         return sum(part.seconds - part.hidden_seconds for part in self.parts)
 
     @property
@@ -43,3 +71,8 @@ class Speed:
     def slowest_part(self) -> TimePart:
         """What costs most of the step."""
         return max(self.parts, key=lambda part: part.seconds - part.hidden_seconds)
+
+    @property
+    def slowest_share(self) -> float:
+        """Share of the step that ``slowest_part`` costs."""
+        return (self.slowest_part.seconds - self.slowest_part.hidden_seconds) / self.uncorrected_seconds

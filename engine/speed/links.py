@@ -24,6 +24,7 @@ peer access, so all passes through host memory: 8 RTX 5090 reach 28 of 63 GB/s a
 issue 1639). hccs, mxlink, xelink: assumed, +-0.2."""
 HOST_COPY_SHARE = 0.88
 """Of the PCIe rate that a pinned copy reaches: 55.4 of 63 GB/s (nvbandwidth on 8 H200, ml-engineering)."""
+BUS = "PCIe"
 DESKTOP = re.compile(r"GeForce")
 DESKTOP_CARDS = 2
 DESKTOP_LANES = 8
@@ -64,6 +65,11 @@ def links(machine: Machine) -> Links:
     )
 
 
+def talks_over_bus(machine: Machine) -> bool:
+    """Whether devices talk to each other over PCIe: no faster link is known or usual."""
+    return bool(machine.devices) and links(machine).text == BUS
+
+
 def _pcie(device: Device, num_devices: int) -> tuple[float, str | None]:
     generation, width = device.pcie_generation, device.pcie_width
     is_told = generation is not None and width is not None
@@ -94,7 +100,7 @@ def _fastest(machine: Machine, device: Device, lane: float) -> tuple[float, floa
         rate = NVLINK_BYTES.get(architecture, 25e9) * count
         note = f"NVLink with {count} links is assumed for {device.name}"
         return rate, COLLECTIVE_SHARE["nvlink"], f"NVLink, {count} links", [note]
-    return lane, COLLECTIVE_SHARE["pcie"], "PCIe", []
+    return lane, COLLECTIVE_SHARE["pcie"], BUS, []
 
 
 def _network(machine: Machine) -> tuple[float, str | None]:

@@ -10,7 +10,7 @@ import socket
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from ... import __version__
 from ..calibration import (
     MAX_RANKS,
+    WARM_UP_STEPS,
     Calibration,
     Usage,
     append_calibration,
@@ -25,24 +26,24 @@ from ..calibration import (
     usage_of,
     workload_key,
 )
-from ..errors import FtwizError
+from ..errors import BadInput, FtwizError
+from ..hardware.machine_file import VERSION, machine_from_json
 from ..job import load_job, model_spec
 from ..memory import estimate
 from ..memory.workload import workload_of
 from ..rundir import RunFolder
 from ..specs.events import Event, PeakEvent, StateEvent, StepEvent
 from ..specs.job import Job
-from ..specs.machine import Device
+from ..specs.machine import Device, Machine
 from ..specs.plan import Strategy
 from ..specs.run import RunRecord, RunState
 from ..specs.workload import Workload
+from ..speed import predict
 from ..stack import LIBRARIES, installed_stack, installed_version
 from ..telemetry import read_events
 
 STEPS = frozenset({"first steps", "training", "evaluation"})
 LOAD = frozenset({"start", "load"})
-WARM_UP_STEPS = 2
-"""Steps that compile, tune and allocate; they say nothing of the speed."""
 OUTCOMES = {RunState.FINISHED: "finished", RunState.STOPPED: "stopped"}
 _DRIVERS = {"nvidia": "nvidia", "amd": "amdgpu"}
 _MODULES = Path("/sys/module")
@@ -61,6 +62,8 @@ class Planned:
     is_trial: bool
     workload: Workload | None
     """``None`` where the model's shape is not known."""
+    machine: Machine | None
+    """``None`` on another host, or where it cannot be read."""
 
 
 def remember(run: RunFolder, record: RunRecord) -> str | None:
@@ -117,6 +120,7 @@ def calibration_of(run: RunFolder, record: RunRecord) -> Calibration | None:
         steps=_largest(_usages(events, STEPS, planned.devices, ranks=peaks)),
         **_speed(events),
         **_predicted(planned.workload),
+        **_predicted_speed(planned, events),
     )
 
 
@@ -141,6 +145,7 @@ def read_planned(run: RunFolder) -> Planned:
         host=host,
         is_trial=body.get("trial") is True,
         workload=workload_here(job, strategy, devices),
+        machine=_whole_machine(body),
     )
 
 
@@ -179,6 +184,16 @@ def _machine(body: Mapping[str, Any], kind: str) -> tuple[Mapping[str, Any], tup
     ]
     of_kind = {device.index: device for device in known if device.kind == kind}
     return host, tuple(of_kind[index] for index in body.get("device_indices", ()) if index in of_kind)
+
+
+def _whole_machine(body: Mapping[str, Any]) -> Machine | None:
+    machine = body.get("machine") or {}
+    if (machine.get("host") or {}).get("name") != socket.gethostname():
+        return None
+    try:
+        return machine_from_json(json.dumps({"version": VERSION, "machine": machine}), where="plan.json")
+    except BadInput:
+        return None
 
 
 def _of_newest_attempt(events: list[Event]) -> list[Event]:
@@ -290,6 +305,26 @@ def _speed(events: Iterable[Event]) -> dict[str, Any]:
         "tokens_per_second": median("tokens_per_second"),
         "step_seconds": median("step_seconds"),
         "num_steps": len({event.step for event in steps}),
+    }
+
+
+def _predicted_speed(planned: Planned, events: Iterable[Event]) -> dict[str, Any]:
+    """Predict the step for sequences as long as they were: often shorter than what was planned for."""
+    workload, measured = planned.workload, _speed(events)
+    if workload is None or planned.machine is None or not measured["tokens_per_second"]:
+        return {}
+    sequences = planned.strategy.global_batch_size
+    seen = measured["tokens_per_second"] * measured["step_seconds"] / sequences
+    length = min(max(1, round(seen)), workload.sequence_tokens)
+    try:
+        speed = predict(replace(workload, sequence_tokens=length), planned.machine)
+    except Exception:  # noqa: BLE001 - what was measured is worth keeping also where nothing can be predicted
+        return {}
+    if speed is None:
+        return {}
+    return {
+        "predicted_step_seconds": speed.uncorrected_seconds,
+        "predicted_tokens_per_second": speed.tokens_per_second,
     }
 
 
