@@ -73,6 +73,12 @@ class Recipe:
     attention: AttentionKind | None = None
     """``None``: what transformers takes for the model and its batches."""
     packing: bool = False
+    reference_model: bool | None = None
+    """A frozen copy of the model is held beside it; ``None``: as the stage does by default."""
+    num_generations: int = 8
+    """grpo, rloo: answers per prompt."""
+    completion_tokens: int = 256
+    """grpo, rloo: longest sampled answer."""
     sharding: Sharding = field(default_factory=Sharding)
     device_kind: str = "cuda"
     device_name: str | None = None
@@ -110,6 +116,9 @@ def workload_of(
         clips_gradients=job.train.max_grad_norm > 0,
         checkpointing="full" if strategy.gradient_checkpointing else "none",
         packing=job.train.packing,
+        reference_model=_holds_reference(job),
+        num_generations=job.rollout.num_generations,
+        completion_tokens=job.rollout.max_completion_length,
         sharding=sharding_of(strategy),
         device_kind=strategy.device_kind,
         device_name=devices[0].name if devices else None,
@@ -141,16 +150,38 @@ def recipe_workload(recipe: Recipe, model: ModelSpec, *, stack: Stack | None = N
         checkpointing=recipe.checkpointing,
         attention=recipe.attention or usual_attention(recipe, model),
         packing=recipe.packing,
-        # Only packed batches all have the same length.
-        varied_lengths=not recipe.packing,
+        # Only packed batches all have the same length, and texts that were cut into full sequences.
+        varied_lengths=not recipe.packing and recipe.stage != "pt",
         loss=_loss_head(recipe, stack),
-        reference_model=recipe.method != "lora" and recipe.stage in REFERENCE,
+        reference_model=_has_reference(recipe),
+        num_generations=recipe.num_generations,
+        completion_tokens=recipe.completion_tokens,
         sharding=recipe.sharding,
         stack=stack,
         device_kind=recipe.device_kind,
         device_name=recipe.device_name,
         expandable_segments=recipe.expandable_segments,
     )
+
+
+def _holds_reference(job: Job) -> bool:
+    """Whether training holds a second, frozen copy of the model: with an adapter it is switched off instead.
+
+    Reference answers that are computed before training leave none; grpo and rloo hold one only when they are
+    held to it (trl 1.16, grpo_trainer.py and rloo_trainer.py: ``beta == 0.0``).
+    """
+    if job.method.kind == "lora":
+        return False
+    if job.stage in SAMPLING:
+        beta = job.rollout.beta
+        return job.stage in REFERENCE if beta == "auto" else beta > 0
+    return job.stage in REFERENCE and not job.preference.precompute_reference
+
+
+def _has_reference(recipe: Recipe) -> bool:
+    if recipe.reference_model is not None:
+        return recipe.reference_model
+    return recipe.method != "lora" and recipe.stage in REFERENCE
 
 
 def packing_of(strategy: Strategy) -> Quantization | None:

@@ -13,8 +13,8 @@ from .choices import (
     choose_num_nodes,
     choose_num_processes,
     choose_precision,
-    divisors,
     length_reasons,
+    micro_batches,
     of_kind,
     sharding_text,
     usable_devices,
@@ -126,7 +126,8 @@ def _choose_micro_batch(job: Job, num_processes: int) -> tuple[int, Reason]:
     if pinned != "auto":
         return pinned, Reason(about="micro_batch_size", text="pinned in the job")
     most = max(1, MICRO_BATCH_TOKENS // job.train.max_length)
-    micro_batch = max(size for size in divisors(per_rank) if size <= most)
+    sizes = micro_batches(job, num_processes)
+    micro_batch = max((size for size in sizes if size <= most), default=sizes[0])
     accumulation = per_rank // micro_batch
     often = f", {accumulation} times a step" if accumulation > 1 else ""
     whole = f"the global batch of {job.train.global_batch_size}"

@@ -7,6 +7,7 @@ from ..specs.job import Job, PlanPins
 from ..specs.machine import CPU, Device, Machine
 from ..specs.model import ModelSpec
 from ..specs.plan import Backend, Precision, Reason, Rule, Strategy
+from ..stages import smallest_micro_batch
 
 ZERO_SPLITS = (
     "nothing",
@@ -90,6 +91,12 @@ def check_split(job: Job, num_processes: int) -> None:
     """
     per_rank = job.train.global_batch_size // num_processes
     micro_batch, shards = job.plan.micro_batch_size, job.plan.shard_size
+    smallest = smallest_micro_batch(job)
+    if per_rank < smallest or (micro_batch != "auto" and micro_batch < smallest):
+        raise BadInput(
+            f"stage {job.stage} compares the sequences that a rank takes at once: at least {smallest}",
+            hint="raise train.global_batch_size or plan.micro_batch_size, or set fewer plan.num_processes",
+        )
     if micro_batch != "auto" and per_rank % micro_batch:
         raise BadInput(
             f"plan.micro_batch_size {micro_batch} does not divide the {per_rank} sequences of a rank "
@@ -215,6 +222,12 @@ def choose_devices(
     if all(device.free_bytes is None for device in devices) or not can_be_shown(chosen, among):
         return devices[:count], [Reason(about="devices", text=f"the first {count} of {len(devices)}")]
     return chosen, [Reason(about="devices", text=f"{names}: the most free memory now")]
+
+
+def micro_batches(job: Job, num_processes: int) -> list[int]:
+    """Return what splits a rank's share of the global batch evenly and suits the stage, smallest first."""
+    smallest = smallest_micro_batch(job)
+    return [size for size in divisors(job.train.global_batch_size // num_processes) if size >= smallest]
 
 
 def divisors(number: int) -> list[int]:
