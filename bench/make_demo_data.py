@@ -1,4 +1,4 @@
-"""Makes the data of the embedded demo: presets/demo/train.jsonl and presets/demo/eval.jsonl.
+"""Makes the data of the demo in presets/demo: train.jsonl, eval.jsonl, preferences.jsonl and text.jsonl.
 
 usage: python bench/make_demo_data.py [FOLDER]
 
@@ -16,6 +16,8 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent / "presets" / "demo"
 SEED = 7
 NUM_HELD_OUT = 64
+NUM_EXAMPLES = 128
+"""Rows of the files that only show a layout: preferences and text."""
 TASKS: Mapping[str, Callable[[str], str]] = {
     "Shout": lambda word: word.upper() + "!",
     "Spell": "-".join,
@@ -34,19 +36,38 @@ def rows(words: list[str]) -> list[dict[str, str]]:
     ]
 
 
+def preferences(examples: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return pairs: the answer to the task is chosen, that to another task on the same word is rejected."""
+    tasks = list(TASKS)
+    pairs = []
+    for row in examples:
+        name, _, word = row["prompt"].partition(": ")
+        other = TASKS[tasks[(tasks.index(name) + 1) % len(tasks)]]
+        pairs.append({"prompt": row["prompt"], "chosen": row["completion"], "rejected": other(word)})
+    return pairs
+
+
+def texts(examples: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return task and answer as one text."""
+    return [{"text": f"{row['prompt']}\n{row['completion']}"} for row in examples]
+
+
 def lines(rows: list[dict[str, str]]) -> str:
     """Return the rows as JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def make(folder: Path) -> None:
-    """Write both files."""
+    """Write the files."""
     words = WORDS.split()
     random.Random(SEED).shuffle(words)  # noqa: S311 - an order, not a secret
     train = rows(words[NUM_HELD_OUT:])
     random.Random(SEED).shuffle(train)  # noqa: S311 - an order, not a secret
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.jsonl").write_text(lines(train), encoding="utf8")
+    examples = train[:NUM_EXAMPLES]
+    (folder / "preferences.jsonl").write_text(lines(preferences(examples)), encoding="utf8")
+    (folder / "text.jsonl").write_text(lines(texts(examples)), encoding="utf8")
     (folder / "eval.jsonl").write_text(lines(rows(words[:NUM_HELD_OUT])), encoding="utf8")
 
 

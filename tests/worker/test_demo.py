@@ -25,7 +25,7 @@ def data(name: str) -> list[dict[str, str]]:
 def test_the_data_is_what_its_script_makes(tmp_path: Path) -> None:
     script = ROOT / "bench" / "make_demo_data.py"
     subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=60)
-    for name in ("train.jsonl", "eval.jsonl"):
+    for name in ("train.jsonl", "eval.jsonl", "preferences.jsonl", "text.jsonl"):
         assert (tmp_path / name).read_bytes() == (ROOT / "presets" / "demo" / name).read_bytes()
 
 
