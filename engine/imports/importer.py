@@ -18,13 +18,15 @@ from ..job.schema import known_part
 from ..job.tree import Node, Origin, Source
 from ..job.writer import dump_job, flow
 from ..specs.job import Job
+from ..stages import problems as stage_problems
 from .counting import global_batch, method, rhythm
-from .datasets import check_held_out, data_keys
+from .datasets import data_keys
 from .engines import follow
 from .formats import FORMATS, LLAMAFACTORY, TRL, Format
 from .reading import ForeignFile, find, read_foreign
 from .rows import How
 from .sheet import SAME, UNSAID, Change, Sheet, Taken, translate
+from .stages import settle
 
 _DEMO = "demo"
 _QUANTIZED = re.compile(r"(?:^|[-_./])(GPTQ|AWQ|AQLM|HQQ|EETQ|EXL2|GGUF)(?:$|[-_.])", re.IGNORECASE)
@@ -38,6 +40,8 @@ class Wishes:
     """Whose the file is; ``None``: told by its keys."""
     model: str | None = None
     data: Path | None = None
+    stage: str | None = None
+    """What kind of training a file is for that does not say it."""
     processes: int | None = None
     """Ranks that it was trained on."""
     without: tuple[str, ...] = ()
@@ -115,9 +119,9 @@ def _sheets(files: Sequence[ForeignFile], wishes: Wishes) -> list[Sheet]:
         if not sheet.problems:
             sheets += follow(sheet, file.path, without=wishes.without)
         if file.format.trains:
+            settle(sheet, wishes.stage)
             rhythm(sheet)
             method(sheet, default_alpha=file.format is LLAMAFACTORY)
-            check_held_out(sheet)
             if not sheet.problems:
                 sheet.taken = _without_data(sheet, data_keys(sheet, file.path, wishes.data))
     return sheets
@@ -167,6 +171,10 @@ def _job(found: Mapping[str, Taken], sheets: Sequence[Sheet]) -> Job:
     problems = path_problems(job, tree)
     if problems:
         raise BadInput(problems[0], hint="name one that is there: --model, --data")
+    for problem in stage_problems(job):
+        one = found.get(problem.key)
+        place = one.said if one else shown_path(sheets[0].root.origin.name)
+        raise Refused(f"{place}: {problem.key}: {problem.text}", hint=problem.hint)
     summary = inspect(job.data, stage=job.stage)
     is_trl = any(sheet.format is TRL for sheet in sheets)
     if is_trl and summary.shape == "messages" and "train.assistant_only_loss" not in found:

@@ -32,6 +32,10 @@ class Role(StrEnum):
     DATA = "data"
     EVAL_DATA = "held-out data"
     DATA_FOLDER = "folder of the data"
+    MIXING = "how data is mixed"
+    SHARES = "shares of the data"
+    LOSS = "loss of preferences"
+    BETA = "weight of the reference"
     EVAL_WHEN = "when to evaluate"
     SAVE_WHEN = "when to save"
 

@@ -6,9 +6,8 @@ Source: trl 1.16, scripts/utils.py (ScriptArguments), trainer/sft_config.py and 
 from .hf_arguments import ARGUMENTS
 from .reasons import KERNELS, TEMPLATE, WEIGHTS
 from .rows import Role, Row, drop, extra, refuse, table, take, use
+from .trl_other import OTHER
 from .values import modules, when_true
-
-_LATER = "an argument of another trainer; only supervised fine-tuning is there yet, stage: sft"
 
 _MODEL: tuple[Row, ...] = (
     take("model_name_or_path", "model.name_or_path"),
@@ -54,15 +53,10 @@ _TRAINER: tuple[Row, ...] = (
     *extra("router_aux_loss_coef", "chat_template_path", "dataset_kwargs", "dataset_num_proc", "eos_token",
            "pad_token", "shuffle_dataset", "truncation_mode", "packing_strategy", "pad_to_multiple_of",
            "eval_packing", "activation_offloading"),
-    *extra("loss_type", off=(None, "nll")),
+    use("loss_type", Role.LOSS),
     *extra("padding_free", off=(None, False)),
-    *refuse(_LATER, "beta", "max_prompt_length", "max_completion_length", "num_generations", "reward_funcs",
-            "reward_model_name_or_path", "reward_weights", "ref_model", "desirable_weight",
-            "undesirable_weight", "simpo_gamma", "cpo_alpha", "label_smoothing", "precompute_ref_log_probs",
-            "center_rewards_coefficient", "num_ppo_epochs", "use_vllm", "loss_weights", "sync_ref_model",
-            off=(None,)),
 )  # fmt: skip
 
-_OWN = table(_MODEL, _DATA, _TRAINER)
+_OWN = table(_MODEL, _DATA, _TRAINER, OTHER)
 KEYS = {**{key: row for key, row in ARGUMENTS.items() if key not in _OWN}, **_OWN}
 """Every key that is known."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _SIGNS = {"taken": "->", "used": "->", "followed": ">>", "dropped": "--", "secret": "--", "refused": "XX"}
 _MOST_LEFT = 56
+_STAGES = ("pt", "sft", "rm", "dpo", "kto", "orpo", "simpo", "grpo", "rloo")
 _TOOLS = ("llamafactory", "llamafactory-v1", "accelerate", "deepspeed", "trl", "axolotl")
 
 
@@ -28,6 +29,9 @@ _TOOLS = ("llamafactory", "llamafactory-v1", "accelerate", "deepspeed", "trl", "
     "--data", metavar="FILE", type=click.Path(path_type=Path),
     help="Train on these rows instead of what the file names.",
 )  # fmt: skip
+@click.option(
+    "--stage", type=click.Choice(_STAGES), help="What the file trains, when it does not say so itself."
+)
 @click.option(
     "--processes", metavar="N", type=click.IntRange(1, 1_000_000),
     help="Devices that it was trained on: the global batch counts them.",

@@ -12,6 +12,10 @@ from ftwiz.engine.imports import Imported, Wishes, import_files
 from ftwiz.engine.job import load_job
 from ftwiz.engine.prepare import prepare
 
+ROWS = {
+    "pt": "pt_text.jsonl", "rm": "dpo_sharegpt.json", "dpo": "dpo_sharegpt.json", "kto": "kto_sharegpt.json",
+}  # fmt: skip
+"""Rows for the stages that train on others than conversations."""
 MACHINE = parse_machine("8xA100-80GB+1TB")
 
 
@@ -23,8 +27,13 @@ def _examples(corpus: Path) -> list[Path]:
 
 
 def _imported(path: Path, rows: Path) -> Imported | FtwizError:
+    own = next(parent for parent in path.parents if parent.name == "corpus") / "data" / "own"
+    text = path.read_text(encoding="utf8")
+    for stage, name in ROWS.items():
+        if f"stage: {stage}\n" in text:
+            rows = own / name
     try:
-        return import_files([path], Wishes(data=rows))
+        return import_files([path], Wishes(data=rows, processes=8))
     except FtwizError as error:
         return error
 

@@ -119,7 +119,6 @@ def test_a_data_set_is_looked_up_in_the_list_above_the_file(written: Written, ro
         ({"file_name": "no.json"}, "names no file that is here"),
         ({"hf_hub_url": "a/b"}, "names no file that is here"),
         ({"file_name": "../rows.jsonl", "columns": {"images": "images"}}, "images"),
-        ({"file_name": "../rows.jsonl", "ranking": True}, "preference"),
         ({"file_name": "../rows.jsonl", "columns": 3}, "are no names"),
         ("text", "is not in"),
     ],
@@ -132,13 +131,6 @@ def test_a_data_set_that_cannot_be_used_is_named(
     done = import_files([written(LLAMAFACTORY)], Wishes())
     assert reason in done.problems[0].message
     assert ":8: dataset: " in done.problems[0].message
-
-
-def test_two_data_sets_have_to_be_put_together_first(written: Written) -> None:
-    text = LLAMAFACTORY.replace("dataset: mine", "dataset: mine,yours")
-    done = import_files([written(text)], Wishes())
-    assert isinstance(done.problems[0], Refused)
-    assert "2 data sets" in done.problems[0].message
 
 
 def test_a_training_file_of_axolotl(written: Written, rows: Path) -> None:
@@ -254,7 +246,6 @@ def test_a_line_break_in_a_value_stays_in_its_comment(written: Written, rows: Pa
     ("line", "instead"),
     [
         ("stage: ppo", "rloo or grpo"),
-        ("stage: dpo", "stage is sft"),
         ("finetuning_type: freeze", "one of lora, full"),
         ("quantization_bit: 3", "plan.quantization: nf4"),
         ("use_galore: true", "method.kind: lora"),
