@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def right(completions: Sequence[Any], completion: Sequence[Any], **_columns: Any) -> list[float]:
+def right(completions: Sequence[Any], answer: Sequence[Any], **_columns: Any) -> list[float]:
     """Return how like the right answer each sampled one is, from 0 to 1.
 
     Args:
         completions: Sampled answers: each a list of messages, or text.
-        completion: The column of that name in the data: the right answers, alike.
+        answer: The column of that name: the right answers. Rows with answers get it by themselves.
     """
     return [
-        _likeness(_text(sampled), _text(wanted))
-        for sampled, wanted in zip(completions, completion, strict=True)
+        _likeness(_text(sampled), _text(wanted)) for sampled, wanted in zip(completions, answer, strict=True)
     ]
 
 
