@@ -18,6 +18,11 @@ def check(workload: Workload) -> None:
         Refused: Naming the choice.
     """
     sharding = workload.sharding
+    if workload.trainer in _FOREIGN:
+        raise Refused(
+            f"the exact estimate would trace transformers' model, where {workload.trainer} has its own",
+            hint=_HINT,
+        )
     if sharding.tensor_parallel > 1 or sharding.context_parallel > 1:
         raise Refused("the exact estimate cannot split layers or sequences over ranks", hint=_HINT)
     if workload.checkpointing == "selective-op":
@@ -36,7 +41,6 @@ def notes(workload: Workload, installed: Mapping[str, str | None]) -> list[str]:
         and version.partition("+")[0] != asked
     ]
     said = {
-        f"the model's code is transformers', not {workload.trainer}'s": workload.trainer in _FOREIGN,
         "traced as it runs without torch.compile": workload.compiles,
         "sampling the answers is not traced": workload.stage in ("grpo", "rloo"),
         "FSDP1 is traced as FSDP2": workload.sharding.backend == "fsdp1",

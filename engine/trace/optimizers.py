@@ -3,7 +3,9 @@
 Names are those of transformers' ``optim`` (training_args.py, OptimizerNames).
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ _BLOCK = 256
 """Values that share a scale in 8-bit state (optim/optimizer.py; torchao optim, block_size)."""
 _BLOCK_4BIT = 128
 """torchao OptimState4bit: block_size."""
+_ADDS_IN_PLACE_SINCE = (2, 1)
+"""First torch whose foreach Adam adds epsilon in place."""
 State = Callable[[nn.Parameter], list[Tensor]]
 
 
@@ -62,6 +66,35 @@ def make(name: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     raise BadInput(
         f"the exact estimate does not know the optimizer {name!r}", hint="known: " + ", ".join(known)
     )
+
+
+@contextmanager
+def as_of(torch_version: str | None) -> Iterator[None]:
+    """Let foreach Adam make as many copies as that torch did: before 2.1 it added epsilon out of place.
+
+    Source: pytorch/pytorch#104898, torch/optim/adamw.py, _multi_tensor_adamw.
+    """
+    if torch_version is None or _release(torch_version) >= _ADDS_IN_PLACE_SINCE:
+        yield
+        return
+    real, held = torch._foreach_add_, list[Any]([None])
+
+    def add(tensors: list[Tensor], other: Any, **rest: Any) -> None:
+        if isinstance(other, float):
+            held[0] = torch._foreach_add(tensors, other)  # noqa: SLF001 - lives until the next group's is made
+        else:
+            real(tensors, other, **rest)
+
+    torch._foreach_add_ = add
+    try:
+        yield
+    finally:
+        torch._foreach_add_ = real
+
+
+def _release(version: str) -> tuple[int, ...]:
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else _ADDS_IN_PLACE_SINCE
 
 
 _TORCH: dict[str, tuple[Any, dict[str, Any]]] = {

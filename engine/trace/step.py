@@ -85,7 +85,8 @@ def _optimizer_step(bench: Bench, optimizer: Any, *, is_steady: bool) -> None:
     if bench.workload.clips_gradients:
         nn.utils.clip_grad_norm_(bench.trained, 1.0, foreach=True)
     bench.phases.enter("optimizer")
-    optimizer.step()
+    with optimizers.as_of(bench.workload.stack.torch):
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     bench.phases.is_steady = False
     bench.phases.enter("before")
