@@ -34,6 +34,8 @@ class Case:
     """A config.json that transformers builds the model from."""
     counter: Counter
     measured_bytes: int
+    missing: str | None = None
+    """What nobody knows of the measurement, so that it is shown but not counted."""
 
 
 def listed(text: str) -> tuple[str, ...]:

@@ -30,13 +30,18 @@ class Outcome:
     measured_bytes: int | None = None
     predicted_bytes: int | None = None
     not_scored: str | None = None
-    """Why there is no prediction."""
+    """Why it does not count. With a prediction: what nobody knows of the measurement."""
     rivals: dict[str, int] = field(default_factory=dict)
     """Bytes by other estimators that apply."""
 
     @property
     def error(self) -> float | None:
-        """Signed share: 0.05 is 5 % too much."""
+        """Signed share: 0.05 is 5 % too much; of a row that counts."""
+        return None if self.not_scored else self.shown_error
+
+    @property
+    def shown_error(self) -> float | None:
+        """The same, also of a row that is not fully specified."""
         return share_off(self.predicted_bytes, self.measured_bytes)
 
 
@@ -72,7 +77,7 @@ def _outcome(row: Row, ask: Callable[[Case], Estimate], *, with_rivals: bool) ->
     rivals = {rival.name: found for rival in RIVALS if (found := rival.predict(case))} if with_rivals else {}
     try:
         predicted: int | None = predicted_bytes(ask(case), case.counter)
-        reason_not = None if predicted else "the estimate is empty"
+        reason_not = case.missing if predicted else "the estimate is empty"
     except FtwizError as error:
         predicted, reason_not = None, error.message
     except Exception as error:  # noqa: BLE001 - one row's fault must not lose the others; it is shown

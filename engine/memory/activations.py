@@ -86,7 +86,7 @@ def activation_terms(w: Workload) -> tuple[Term, ...]:
 def _highest(w: Workload, phase: PhaseName, peaks: Sequence[Peak]) -> list[Term]:
     if not peaks:
         return []
-    tokens, sequence = _tokens(w), _positions(w)
+    tokens, sequence = tokens_of(w), _positions(w)
     highest = max(peaks, key=lambda peak: peak.size.at(tokens, sequence))
     return [line.term(phase, tokens, sequence) for line in highest.lines]
 
@@ -107,10 +107,11 @@ def _beside_the_reference(w: Workload) -> list[Term]:
 
 def _positions(w: Workload) -> int:
     """Return the positions that a token's scores and masks reach: packed sequences are one row (trl 1.16)."""
-    return _tokens(w) if w.packing else w.sequence_tokens
+    return tokens_of(w) if w.packing else w.sequence_tokens
 
 
-def _tokens(w: Workload) -> int:
+def tokens_of(w: Workload) -> int:
+    """Return the tokens of a pass; a pair is two sequences."""
     return w.tokens * (2 if w.stage in PAIRS else 1)
 
 
@@ -149,7 +150,7 @@ def _rules(w: Workload) -> Rules:
         head_kind=_head_kind(w),
         keeps_output=w.keeps_output,
         widens_output=w.autocast is not None and w.trainer in ("trl", "transformers"),
-        fills_tiles=_tokens(w) >= TILE_TOKENS,
+        fills_tiles=tokens_of(w) >= TILE_TOKENS,
         is_float16=_scores_are_float16(w),
         casts_layers=w.sharding.backend == "fsdp",
     )
@@ -179,7 +180,7 @@ def _bound(w: Workload) -> tuple[Term, ...]:
         return ()
     per_token = 34 * hidden
     kept = layers * 2 * hidden if w.checkpointing == "full" else layers * per_token
-    tokens = _tokens(w)
+    tokens = tokens_of(w)
     phases: tuple[PhaseName, ...] = ("forward", "head", "backward start")
     return (
         Term(

@@ -133,11 +133,13 @@ def _cross_entropy(t: Torch, logits: Tensor) -> Tensor:
 
 
 def _shifted_logits(t: Torch, x: Tensor, spec: Head) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run models that came with their own code: a shifted copy, and the loss in its format or autocast's."""
+    """Run models that came with their own code: a shifted copy, and the loss in its format or autocast's.
+
+    Logits and the copy are names in ``forward`` and live until it returns.
+    """
     logits = _project(t, x, spec)
     shifted = t.copy(logits, "shifted logits")
     wide = t.to(shifted, FP32, "float32 logits") if t.autocast else shifted
-    del shifted
     chances = t.tape.op([wide], "log probabilities", wide.width, wide.item_bytes, keeps_output=True)
     loss = t.tape.op([chances], "loss", 1, FP32, keeps=[chances])
     return loss, (logits,) if spec.keeps_output else ()

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from ..specs.estimate import PHASES, Group, PhaseName, Term
-from ..specs.workload import Workload
+from ..specs.workload import DTYPE_BYTES, LossHead, Workload
+from .activations import tokens_of
 from .cuts import places
 from .lines import HELD, Product, term
 from .state_key import Key, key_of
@@ -17,6 +18,9 @@ GAPS = {"full": 0.22, "every-2nd": 0.12, "selective-op": 0.12, "none": 0.06}
 """Share of what comes and goes that the allocator keeps in no tensor, by checkpointing. Temporaries of one
 recomputed layer are many sizes over few bytes, kept activations are few sizes over many."""
 GAPS_SOURCE = "traced steps replayed through a model of torch 2.13.0's CUDACachingAllocator"
+FULL_LOGITS: frozenset[LossHead] = frozenset({"logits", "logits-fp32", "logits-shifted"})
+"""Loss heads that hold the logits of all tokens."""
+BLOCK_SOURCE = "logits: gradients and states stay in their freed blocks, so that one more is taken"
 VARIED_SHARE = 0.20
 """More of it when every batch has another length: 15 to 25 % (modelscope/ms-swift's published runs)."""
 EXPANDABLE_BYTES = 22 * MIB
@@ -136,13 +140,16 @@ def _gaps(w: Workload, terms: tuple[Term, ...]) -> tuple[Term, ...]:
         source = "torch 2.13.0, c10/cuda/CUDACachingAllocator.cpp: pages of 20 and 2 MiB"
         product = [Product(1, EXPANDABLE_BYTES)]
         return term("gaps of the allocator", group, product, PHASES, source=source, place="reserved")
-    dynamic = dynamic_bytes(terms, counts_gradients=w.method != "lora")
+    dynamic, logits = dynamic_bytes(terms, counts_gradients=w.method != "lora")
+    block = logits_block(w)
+    # Without its own rule a head's tensors are like any others.
+    shared, again = (dynamic, 0) if not 0 < block <= logits else (dynamic - logits, block)
     lines = term(
         "gaps of the allocator",
         group,
-        [Product(dynamic, GAPS[w.checkpointing])],
+        [Product(shared, GAPS[w.checkpointing]), Product(again, 1)],
         PHASES,
-        source=GAPS_SOURCE,
+        source=f"{GAPS_SOURCE}; {BLOCK_SOURCE}" if again else GAPS_SOURCE,
         place="reserved",
     )
     if not w.varied_lengths:
@@ -158,10 +165,25 @@ def _gaps(w: Workload, terms: tuple[Term, ...]) -> tuple[Term, ...]:
     return (*lines, *more)
 
 
-def dynamic_bytes(terms: Iterable[Term], *, counts_gradients: bool) -> int:
-    """Return what comes and goes, of the phase that holds most."""
+def logits_block(w: Workload) -> int:
+    """Return the bytes of the largest tensor of a head that holds all logits, of a checkpointed model.
+
+    Gradients and optimizer states that are born in its freed blocks stay there, so that the next pass finds
+    no block that is large enough and takes one more. Where nothing is computed again, larger tensors than
+    these come and go all along.
+    """
+    if w.loss not in FULL_LOGITS or w.checkpointing == "none" or w.stage == "rm":
+        return 0
+    is_narrow = w.loss == "logits-shifted" and w.autocast is None
+    size = DTYPE_BYTES[w.weights] if is_narrow else DTYPE_BYTES["fp32"]
+    return tokens_of(w) * (w.model.vocab_size or 0) * size
+
+
+def dynamic_bytes(terms: Iterable[Term], *, counts_gradients: bool) -> tuple[int, int]:
+    """Return what comes and goes, of the phase that holds most, and how much of it is the head's."""
     totals: dict[PhaseName, int] = dict.fromkeys(PHASES, 0)
     dynamic: dict[PhaseName, int] = dict.fromkeys(PHASES, 0)
+    logits: dict[PhaseName, int] = dict.fromkeys(PHASES, 0)
     for line in terms:
         if line.place != "device":
             continue
@@ -169,4 +191,6 @@ def dynamic_bytes(terms: Iterable[Term], *, counts_gradients: bool) -> int:
         for phase in line.phases:
             totals[phase] += line.num_bytes
             dynamic[phase] += line.num_bytes if moves else 0
-    return dynamic[max(PHASES, key=totals.__getitem__)]
+            logits[phase] += line.num_bytes if line.group == "logits" else 0
+    peak = max(PHASES, key=totals.__getitem__)
+    return dynamic[peak], logits[peak]

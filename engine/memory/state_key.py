@@ -10,6 +10,9 @@ from .tensors import Holdings, Part
 UPCASTS = frozenset({"nf4", "fp4", "int8", "fp8", "mxfp4"})
 """Packings after which peft 0.21.2 turns every other 16-bit parameter to float32 (utils/other.py)."""
 OLD_TORCH = ("1.", "2.0")
+LATE_BUCKETS_SINCE = (0, 18, 3)
+MOST_DIGITS = 6
+"""Of a version's number; what is longer is none."""
 ZERO12 = "deepspeed 0.19.8, runtime/zero/stage_1_and_2.py"
 ZERO3 = "deepspeed 0.19.8, runtime/zero/stage3.py"
 
@@ -35,6 +38,8 @@ class Key:
     sharding: Sharding
     has_old_torch: bool = False
     """Before 2.1."""
+    makes_buckets_late: bool = True
+    """DeepSpeed: with the first gradient, not before the loss's (0.18.3: setup_buckets)."""
 
     @property
     def cuts(self) -> Cuts:
@@ -90,7 +95,15 @@ def key_of(w: Workload) -> Key:
         has_reference=w.reference_model,
         sharding=w.sharding,
         has_old_torch=(w.stack.torch or "2.1").startswith(OLD_TORCH),
+        makes_buckets_late=_numbers(w.stack.deepspeed) >= LATE_BUCKETS_SINCE,
     )
+
+
+def _numbers(version: str | None) -> tuple[int, ...]:
+    """Return the numbers of a version; of one that is not known, the newest."""
+    parts = (version or "").split(".")[:3]
+    known = len(parts) > 1 and all(part.isdecimal() and len(part) < MOST_DIGITS for part in parts)
+    return tuple(map(int, parts)) if known else LATE_BUCKETS_SINCE
 
 
 def _copies_bytes(w: Workload) -> int:

@@ -67,18 +67,22 @@ def zero_buffers(key: Key, *, is_checkpointed: bool, hidden_size: int) -> tuple[
 
 
 def _buckets(key: Key, hidden_size: int) -> tuple[Term, ...]:
-    """ZeRO 1 and 2 make their buckets for each backward pass, two of them to overlap; ZeRO-3 keeps one."""
+    """ZeRO 1 and 2 make their buckets for each backward pass, two of them to overlap; ZeRO-3 keeps one.
+
+    Before deepspeed 0.18.3 that was ahead of the loss's own backward pass, while the logits are there.
+    """
     bucket = reduce_bucket(key.sharding, hidden_size)
     size = key.trained_bytes
+    phases: tuple[PhaseName, ...]
     if key.zero < 3:  # noqa: PLR2004 - ZeRO-3
         number = 2 if key.sharding.overlap_comm else 1
         products = [Product(bucket * number, size)]
+        phases = BACKWARD if key.makes_buckets_late else ("head", *BACKWARD)
         return term(
-            "reduction bucket", "buffers", products, BACKWARD, source=f"{ZERO12}, setup_buckets; {HF_AUTO}"
+            "reduction bucket", "buffers", products, phases, source=f"{ZERO12}, setup_buckets; {HF_AUTO}"
         )
     kept = term("reduction bucket", "buffers", [Product(bucket, size)], HELD, source=f"{ZERO3}; {HF_AUTO}")
     lines = kept
-    phases: tuple[PhaseName, ...]
     for phases, wheres in ((BACKWARD[:1], {"head", "block"}), (BACKWARD[1:], {"embedding", "block"})):
         large = largest(part for part in key.trained if part.where in wheres)
         copied = Product(min(max(bucket, large), max(large, elements(key.trained))), size)

@@ -21,6 +21,7 @@ def outcomes(corpus: Path) -> list[Outcome]:
 def test_every_row_is_scored_or_has_a_reason(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         assert (outcome.error is None) == bool(outcome.not_scored), outcome.id
+        assert (outcome.shown_error is None) == (outcome.predicted_bytes is None), outcome.id
         assert "estimator failed" not in (outcome.not_scored or ""), outcome
 
 

@@ -34,6 +34,21 @@ def test_qwens_lora_has_fp32_adapters_under_autocast_and_drops_the_output() -> N
     assert found.model.num_parameters == pytest.approx(7.72e9, rel=0.002)
 
 
+def test_qwens_mlp_has_two_layers_before_its_last() -> None:
+    found = case(engine="qwen-finetune.py", method="lora").workload.model.parameters
+    assert found is not None
+    shapes = {shape.suffix: (shape.num_in, shape.num_out, shape.count) for shape in found.linears}
+    assert shapes["gate_proj"] == shapes["up_proj"] == (4096, 11008, 32)
+    assert "gate_up_proj" not in shapes
+
+
+def test_batches_of_unknown_tokens_are_named_as_what_is_missing() -> None:
+    swift = case(engine="ms-swift 1/2", method="lora", counter="max_memory_reserved", lora_targets=["c_attn"])
+    assert swift.missing is not None
+    assert swift.missing.startswith("not fully specified")
+    assert case(engine="qwen-finetune.py", method="lora").missing is None
+
+
 def test_qwens_lora_with_embeddings_trains_copies_of_both() -> None:
     found = case(engine="qwen-finetune.py", method="lora_emb").workload
     assert found.adapter is not None

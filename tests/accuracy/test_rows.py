@@ -118,6 +118,22 @@ def test_no_value_of_a_field_ends_the_others(field: str) -> None:
         assert "estimator failed" not in (found.not_scored or ""), (field, value)
 
 
+def test_a_row_that_is_not_fully_specified_is_shown_and_not_counted(
+    tmp_path: Path, run_ftwiz: Callable[..., Any]
+) -> None:
+    row = ROW | {"engine": "hf-raw-loop", "n_gpus": 1, "lora_targets": ["q_proj"]}
+    found = outcome_of(**row)
+    assert found.error is None
+    assert found.shown_error == found.predicted_bytes / 10**10 - 1
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([row]), encoding="utf8")
+    (printed,) = json.loads(run_ftwiz("accuracy", path, "--json").stdout)
+    assert "error" not in printed
+    assert printed["shown_error"] == pytest.approx(found.shown_error)
+    assert printed["not_scored"].startswith("not fully specified")
+    assert "shown for honesty and not counted" in run_ftwiz("accuracy", path).stdout
+
+
 def test_units_are_what_they_say() -> None:
     for unit, size in (("GB", 10**9), ("GiB", 2**30), ("MiB", 2**20), ("bytes", 1)):
         assert Row(id="a", fields={"measured": 3, "unit": unit}).measured_bytes == 3 * size

@@ -1,5 +1,7 @@
 """What a device holds beside tensors: figures that others published for real devices."""
 
+from dataclasses import replace
+
 import pytest
 
 from ftwiz.engine.memory.overhead import (
@@ -7,6 +9,7 @@ from ftwiz.engine.memory.overhead import (
     CUBLAS_BYTES,
     dynamic_bytes,
     fixed_overhead,
+    logits_block,
     overhead_notes,
     overhead_terms,
 )
@@ -93,9 +96,27 @@ def test_gaps_grow_with_what_comes_and_goes(llama8b: ModelSpec) -> None:
 
 def test_the_share_is_that_of_the_largest_phase() -> None:
     small = Term(name="x", group="logits", num_bytes=5, phases=("forward",), formula="5 B", source="test")
-    assert dynamic_bytes([step(7), small], counts_gradients=False) == 7
+    assert dynamic_bytes([step(7), small], counts_gradients=False) == (7, 0)
     held = Term(name="y", group="weights", num_bytes=9, phases=("forward",), formula="9 B", source="test")
-    assert dynamic_bytes([step(7), small, held], counts_gradients=False) == 5
+    assert dynamic_bytes([step(7), small, held], counts_gradients=False) == (5, 5)
+
+
+def test_a_head_that_holds_all_logits_takes_one_more_of_its_largest_tensors(llama8b: ModelSpec) -> None:
+    """Gradients and optimizer states are born in the blocks that the first pass's logits have left."""
+    tokens, vocabulary = 2048, llama8b.vocab_size or 0
+    wide = lora(llama8b, sequence_tokens=tokens, loss="logits-shifted", autocast="bf16")
+    assert logits_block(wide) == tokens * vocabulary * 4
+    assert (
+        logits_block(lora(llama8b, sequence_tokens=tokens, loss="logits-shifted")) == tokens * vocabulary * 2
+    )
+    assert logits_block(lora(llama8b, sequence_tokens=tokens, loss="logits", stage="dpo")) == (
+        2 * tokens * vocabulary * 4
+    )
+    for other in (lora(llama8b), lora(llama8b, loss="logits", checkpointing="none")):
+        assert logits_block(other) == 0
+    logits = replace(step(13 * tokens * vocabulary), group="logits")
+    found = [t for t in overhead_terms(wide, (*state_terms(wide), logits)) if t.place == "reserved"]
+    assert sum(t.num_bytes for t in found) == logits_block(wide)
 
 
 def test_overhead_is_named_in_every_phase(llama8b: ModelSpec) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,6 +140,15 @@ def test_deepspeed_s_buckets_follow_the_hidden_size(llama8b: ModelSpec) -> None:
         assert {term.name: term.num_bytes for term in terms} == {"reduction bucket": number * 4096**2 * 2}
     given = buffer_terms(full(llama8b, sharding=zero(1, reduce_bucket_elements=500_000_000)))
     assert given[0].num_bytes == 1_000_000_000
+
+
+def test_deepspeed_before_0_18_3_makes_its_buckets_while_the_logits_are_there(llama8b: ModelSpec) -> None:
+    now = full(llama8b, sharding=zero(2))
+    for version, in_head in (("0.10.3", True), ("0.18.2", True), ("0.18.3", False), ("0.19.8", False)):
+        (line,) = buffer_terms(replace(now, stack=replace(now.stack, deepspeed=version)))
+        assert ("head" in line.phases) is in_head, version
+    (line,) = buffer_terms(replace(now, stack=replace(now.stack, deepspeed="new")))
+    assert "head" not in line.phases
 
 
 def test_zero_3_keeps_small_tensors_and_last_blocks_whole() -> None:

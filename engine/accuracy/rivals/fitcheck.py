@@ -59,7 +59,7 @@ def _targets(workload: Workload) -> list[str] | None:
         return None
     if adapter.targets == (ALL_LINEAR,):
         return list(TARGETS)
-    found = [name for target in adapter.targets for name in FUSED.get(target, (target,))]
+    found = list(dict.fromkeys(name for target in adapter.targets for name in FUSED.get(target, (target,))))
     return found if set(found) <= set(TARGETS) else None
 
 

@@ -1,6 +1,7 @@
 """What each published script really did: one file per source, and the word that finds it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..case import Case, check_kind, check_specified, method_word
@@ -27,22 +28,29 @@ class Source(NamedTuple):
     """Beginnings of ``engine``."""
     case_of: Callable[[Row], Case]
     assumptions: tuple[str, ...]
-    lengths_vary: bool = False
-    """Its batches are of many lengths, which leaves gaps in the allocator that no single step has."""
+    missing: str | None = None
+    """What its rows cannot say of their conditions: a row with a gap is shown, but not counted."""
     checks_itself: bool = False
     """It knows more of its conditions than the file says."""
 
 
+MANY_LENGTHS = (
+    "not fully specified: batches of many lengths, reserved memory, and the tokens of its steps not published"
+)
+UNKNOWN_LONGEST = (
+    "not fully specified: batches of many lengths, and the tokens of the longest one not published"
+)
 SOURCES = (
     Source("QwenLM/Qwen finetune.py", qwen.ENGINES, qwen.case_of, qwen.ASSUMPTIONS, checks_itself=True),
     Source("Answer.AI fsdp_qlora", fsdp_qlora.ENGINES, fsdp_qlora.case_of, fsdp_qlora.ASSUMPTIONS),
-    Source("ms-swift 1.x", swift.ENGINES, swift.case_of, swift.ASSUMPTIONS, lengths_vary=True),
+    Source("ms-swift 1.x", swift.ENGINES, swift.case_of, swift.ASSUMPTIONS, MANY_LENGTHS),
     Source("described by their rows", described.ENGINES, described.case_of, described.ASSUMPTIONS),
     Source(
         "PEFT method comparison",
         peft_suite.ENGINES,
         peft_suite.case_of,
         peft_suite.ASSUMPTIONS,
+        UNKNOWN_LONGEST,
         checks_itself=True,
     ),
     Source("fitcheck on a T4", fitcheck_loop.ENGINES, fitcheck_loop.case_of, fitcheck_loop.ASSUMPTIONS),
@@ -92,4 +100,4 @@ def case_of(row: Row) -> Case:
         method_word(row)
     if not source.checks_itself:
         check_specified(row)
-    return source.case_of(row)
+    return replace(source.case_of(row), missing=source.missing)

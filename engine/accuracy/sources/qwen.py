@@ -6,6 +6,7 @@ Read: finetune.py, finetune/*.sh, finetune/ds_config_zero{2,3}.json and the hist
 from dataclasses import replace
 
 from ...specs.adapter import Adapter
+from ...specs.model import LinearShape, ModelSpec
 from ...specs.workload import Quantization, Sharding, Stack, Workload
 from ..case import (
     Case,
@@ -39,11 +40,12 @@ ASSUMPTIONS = listed("""
 - transformers 4.32-4.37 with Qwen's own model: all logits. Under autocast the softmax is fp32; DeepSpeed
   computes without autocast, so that there the softmax has the format of the logits. The output is dropped
   before the backward pass.
-- Qwen's own modelling code fuses query, key and value; it is built as Phi-3, which does too.
+- Qwen's own modelling code fuses query, key and value, not gate and up (w2 and w1). The exact tier builds it
+  as Phi-3, which fuses both.
 """)
 
-TARGETS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
-"""c_attn, c_proj, w1 and w2 of finetune.py in Phi-3's names."""
+TARGETS = ("qkv_proj", "o_proj", "gate_up_proj", "gate_proj", "up_proj", "down_proj")
+"""c_attn, c_proj, w1 and w2 of finetune.py in Phi-3's names, and in those of its MLP when it is split."""
 STACK = Stack(
     torch="2.0.1", transformers="4.33.0", trl=None, peft="0.5.0", accelerate="0.23.0", bitsandbytes=None,
     deepspeed="0.10.3",
@@ -57,7 +59,7 @@ def case_of(row: Row) -> Case:
     method = method_word(row)
     config = config_of(row, "fused")
     base = Workload(
-        model=spec_of(config, row.id),
+        model=_with_split_mlp(spec_of(config, row.id)),
         sequence_tokens=sequence_tokens(row),
         micro_batch_size=micro_batch(row),
         method=method,
@@ -72,6 +74,23 @@ def case_of(row: Row) -> Case:
     )
     workload = _full(base, row) if method == "full" else _lora(base, row)
     return Case(workload=workload, config=config, counter=counter_of(row), measured_bytes=row.measured_bytes)
+
+
+def _with_split_mlp(model: ModelSpec) -> ModelSpec:
+    """Return Phi-3's shape with two layers for gate and up, as modeling_qwen.py has them."""
+    count = model.parameters
+    assert count is not None
+    linears: list[LinearShape] = []
+    for shape in count.linears:
+        if shape.suffix != "gate_up_proj":
+            linears.append(shape)
+            continue
+        prefix = shape.path.removesuffix("gate_up_proj")
+        linears += [
+            replace(shape, path=f"{prefix}{name}", num_out=shape.num_out // 2)
+            for name in ("gate_proj", "up_proj")
+        ]
+    return replace(model, parameters=replace(count, linears=tuple(linears)))
 
 
 def _full(base: Workload, row: Row) -> Workload:
