@@ -166,16 +166,25 @@ def _size_notes(row: Accelerator) -> list[str]:
 
 
 def _rows(name: str) -> list[Accelerator]:
-    """Return what a name can mean: those that are called exactly so, or all that have its words."""
+    """Return what a name can mean: those that are called exactly so, or all that have its words, or all whose
+    name goes on with a digit (``910B``: 910B1 to 910B4), the smallest first."""
     words = _told(name)
     if not words:
         return []
-    exact = [row for row in accelerators() if "".join(words).removeprefix("rtx") == _short(row)]
-    return exact or [row for row in accelerators() if _fits(words, row)]
+    short = _without_series("".join(words))
+    exact = [row for row in accelerators() if short == _short(row)]
+    if found := exact or [row for row in accelerators() if _fits(words, row)]:
+        return found
+    variants = [row for row in accelerators() if re.fullmatch(rf"{re.escape(short)}\d", _short(row))]
+    return sorted(variants, key=lambda row: row.memory_gb or 0)
 
 
 def _short(row: Accelerator) -> str:
-    return "".join(word for word in _told(row.name) if not _SIZE.fullmatch(word)).removeprefix("rtx")
+    return _without_series("".join(word for word in _told(row.name) if not _SIZE.fullmatch(word)))
+
+
+def _without_series(name: str) -> str:
+    return name.removeprefix("rtx").removeprefix("ascend")
 
 
 def _told(name: str) -> list[str]:

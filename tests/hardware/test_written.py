@@ -219,3 +219,11 @@ def test_a_wrong_file_is_named_with_its_field(change: dict[str, object], said: s
 def test_what_is_no_machine_file_is_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(BadInput, match=r"^machine\.json: [^\n]+$"):
         machine_from_json(data, where="machine.json")
+
+
+@pytest.mark.parametrize("written", ["8xAscend910B", "8x910B", "8xHuawei Ascend 910B"])
+def test_a_series_is_taken_as_its_smallest_card(written: str) -> None:
+    device = parse_machine(written).devices[0]
+    assert device.name == "Ascend 910B4"
+    assert "not Ascend 910B1" in (device.note or "")
+    assert parse_machine(f"{written}-64GB").devices[0].name == "Ascend 910B1"
