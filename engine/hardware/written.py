@@ -166,8 +166,11 @@ def _size_notes(row: Accelerator) -> list[str]:
 
 
 def _rows(name: str) -> list[Accelerator]:
-    """Return what a name can mean: those that are called exactly so, or all that have its words, or all whose
-    name goes on with a digit (``910B``: 910B1 to 910B4), the smallest first."""
+    """Return what a name can mean.
+
+    Those that are called exactly so, or all that have its words, or all whose name goes on with a digit
+    (``910B``: 910B1 to 910B4), the smallest first.
+    """
     words = _told(name)
     if not words:
         return []

@@ -114,7 +114,7 @@ def test_every_row_can_be_written_by_its_own_name_and_finds_itself() -> None:
     ("text", "said", "hint"),
     [
         ("8xH1000", "has an unknown accelerator 'H1000'", "did you mean H100 or "),
-        ("8xAscend910B", "has an unknown accelerator 'Ascend910B'", "did you mean 910B"),
+        ("8xAscend911B3", "has an unknown accelerator 'Ascend911B3'", "did you mean 910B"),
         ("nothing", "has an unknown accelerator 'nothing'", "write 8xA100-80GB"),
         ("nvidia", "has an unknown accelerator 'nvidia'", "write 8xA100-80GB"),
         ("8x", "has an unknown accelerator '8x'", "write"),
