@@ -14,7 +14,7 @@ from .arrays import array_rows
 from .lines import MAX_LINE_BYTES, NumberedRow, checked_row, lines, odd_json
 from .tables import csv_rows, parquet_rows, text_rows
 
-__all__ = ["COUNT_LIMIT_BYTES", "KINDS", "NumberedRow", "count_rows", "read_rows"]
+__all__ = ["COUNT_LIMIT_BYTES", "KINDS", "NumberedRow", "count_rows", "read_on", "read_rows"]
 
 KINDS = (".jsonl", ".json", ".csv", ".txt", ".parquet")
 COUNT_LIMIT_BYTES = 64 * 2**20
@@ -36,6 +36,26 @@ def read_rows(path: Path) -> Iterator[NumberedRow]:
             yield from _reader(path, file)(path, file)
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def read_on(path: Path) -> Iterator[NumberedRow | BadInput]:
+    """Yield the rows of a file, and in place of a broken one what is wrong with it.
+
+    A file that has a row a line is read on after a broken row; any other ends there.
+
+    Raises:
+        BadInput: The file cannot be read at all.
+    """
+    _check(path)
+    try:
+        with path.open("rb") as file:
+            reader = _reader(path, file)
+            found = _patient_json_lines if reader is _json_lines else reader
+            yield from found(path, file)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except BadInput as error:
+        yield error
 
 
 def _reader(path: Path, file: BinaryIO) -> Reader:
@@ -117,15 +137,27 @@ def _is_one_value(path: Path, file: BinaryIO) -> bool:
 
 def _json_lines(path: Path, file: BinaryIO) -> Iterator[NumberedRow]:
     for number, line in lines(path, file):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{path}:{number}: not JSON: {error.msg} (column {error.colno})") from error
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}:{number}: {odd_json(error)}") from error
-        yield number, checked_row(path, number, value)
+        if line.strip():
+            yield _json_line(path, number, line)
+
+
+def _json_line(path: Path, number: int, line: str) -> NumberedRow:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}:{number}: not JSON: {error.msg} (column {error.colno})") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}:{number}: {odd_json(error)}") from error
+    return number, checked_row(path, number, value)
+
+
+def _patient_json_lines(path: Path, file: BinaryIO) -> Iterator[NumberedRow | BadInput]:
+    for number, line in lines(path, file):
+        if line.strip():
+            try:
+                yield _json_line(path, number, line)
+            except BadInput as error:
+                yield error
 
 
 _TABLES: Mapping[str, Reader] = {".csv": csv_rows, ".txt": text_rows, ".parquet": parquet_rows}

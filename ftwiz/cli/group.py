@@ -33,6 +33,7 @@ VERBS = {
     "doctor": Verb("doctor", "Find what keeps training from working here, and what to do."),
     "models": Verb("models", "Find models: on this machine first, then in the catalogue."),
     "import": Verb("import_", "Make a job of a file of another tool."),
+    "data": Verb("data", "Show what rows teach."),
     "accuracy": Verb("accuracy", "Compare the estimate with measurements."),
     "presets": Verb("plan", "List the presets."),
     "schema": Verb("plan", "Print the JSON schema of the job file."),
@@ -40,7 +41,7 @@ VERBS = {
 
 LINES = (
     *(("run",), ("demo",), ("watch",), ("runs", "logs"), ("stop", "resume")),
-    *(("plan",), ("import",), ("estimate",), ("check",), ("devices",), ("doctor",), ("models",)),
+    *(("plan",), ("import", "data"), ("estimate",), ("check",), ("devices",), ("doctor",), ("models",)),
     (("presets", "schema")),
 )
 """Verbs that share a line of the help, which has to fit on a screen of 24 lines."""
