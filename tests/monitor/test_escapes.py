@@ -24,10 +24,14 @@ from ftwiz.engine.specs.run import Diagnosis, RunState
 from ftwiz.engine.telemetry import EventLog
 from ftwiz.tui.monitor import panels, plain
 from ftwiz.tui.monitor.app import Monitor
+from ftwiz.tui.monitor.devices import devices
+from ftwiz.tui.monitor.health import checkpoints, health, memory, ranks
+from ftwiz.tui.monitor.metrics import metrics
+from ftwiz.tui.monitor.reduce import History
 from ftwiz.tui.monitor.report import report
 from ftwiz.tui.monitor.result import result
 from ftwiz.tui.monitor.samples import samples
-from ftwiz.tui.monitor.view import Facts, Frame, History
+from ftwiz.tui.monitor.view import Facts, Frame
 from ftwiz.tui.text import safe
 
 FAMILIES = {
@@ -91,8 +95,12 @@ WAYS_OUT: dict[str, Callable[[Frame], str]] = {
     for panel in (
         panels.header,
         panels.loss,
-        panels.speed,
-        panels.devices,
+        metrics,
+        devices,
+        health,
+        ranks,
+        checkpoints,
+        memory,
         panels.events,
         panels.log,
         panels.keys,

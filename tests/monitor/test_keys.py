@@ -106,7 +106,7 @@ async def test_the_loss_axis_can_be_logarithmic(frame_of: FrameOf) -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (60, 16)])
 async def test_every_panel_can_have_the_whole_screen(frame_of: FrameOf, size: tuple[int, int]) -> None:
-    titles = ["loss", "speed", "devices", "samples", "events"]
+    titles = ["loss", "tokens/s", "devices", "samples", "events", "health", "ranks", "checkpoints", "memory"]
     app = Monitor()
     async with app.run_test(size=size) as pilot:
         await opened(app, pilot, frame_of("gpus"))

@@ -10,7 +10,8 @@ from ftwiz.engine.rundir import RunFolder
 from ftwiz.engine.specs.events import DevicesEvent, EvalEvent, SampleEvent, StepEvent
 from ftwiz.engine.telemetry import read_events
 from ftwiz.tui.monitor.reader import Reader
-from ftwiz.tui.monitor.view import Frame, History, next_command
+from ftwiz.tui.monitor.reduce import History
+from ftwiz.tui.monitor.view import Frame, next_command
 
 RUNS = Path(__file__).parents[1] / "fixtures" / "runs"
 FrameOf = Callable[[str], Frame]

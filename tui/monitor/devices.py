@@ -24,7 +24,8 @@ _GROUPS = {
     "buffers": ("overhead", "▖"),
     "overhead": ("overhead", "▖"),
 }
-"""Style and glyph of what memory is for; kinds told apart by glyph too, not by colour alone."""
+"""Style of what memory is for, and the glyph where there are no colours."""
+_BAR = "━"
 _HEAT = "▁▂▃▄▅▆▇█"
 _GIB = 1 << 30
 
@@ -63,7 +64,7 @@ def _title(frame: Frame, width: int) -> list[Span]:
     if readings and width >= _WIDE and frame.facts.predicted and frame.facts.predicted.groups:
         title.append(("  ", "dim"))
         for style, glyph in dict(_GROUPS.values()).items():
-            title += [(f" {glyph}", style), (f" {style}", "dim")]
+            title += [(f" {_BAR if frame.show.has_colours else glyph}", style), (f" {style}", "dim")]
     return title
 
 
@@ -189,13 +190,14 @@ def _memory_bar(frame: Frame, reading: DeviceReading, width: int) -> Row:
     shrink = min(1.0, used / max(1, sum(kinds.values())))
     spans: list[Span] = []
     edge, done = 0.0, 0
+    plain = _BAR if frame.show.has_colours else ""
     for (style, glyph), num_bytes in kinds.items():
         edge += num_bytes * shrink / total * width
         end = min(filled, round(edge))
-        spans.append((glyph * (end - done), style))
+        spans.append(((plain or glyph) * (end - done), style))
         done = max(done, end)
-    spans.append(("▖" * (filled - done), "overhead"))
-    return (*spans, ("·" * (width - filled), "faint"))
+    spans.append(((plain or "▖") * (filled - done), "overhead"))
+    return (*spans, (("─" if plain else "·") * (width - filled), "faint"))
 
 
 def _heat(reading: DeviceReading, *, limit: bool) -> Row:

@@ -57,7 +57,7 @@ def ranks(frame: Frame, width: int, height: int) -> list[Row]:
     known = frame.view.ranks
     rows: list[Row] = [heading([("ranks", "title"), (f"  {len(known)}", "dim")], width)]
     if not known:
-        return [*rows, (("no rank has told of itself yet", "dim"),)]
+        return [*rows, cut([("no rank has told of itself yet", "dim")], width)]
     rows.append(((fit("rank  host              device   pid       trains         peak", width), "dim"),))
     peaks = frame.view.peaks
     most = max((peak.allocated_bytes or peak.host_bytes or 0 for peak in peaks.values()), default=0)
@@ -75,7 +75,7 @@ def ranks(frame: Frame, width: int, height: int) -> list[Row]:
         rows.append(cut(row, width))
     if len(rows) > height:
         rows = [*rows[: height - 1], ((f"… {len(rows) - height + 1} more", "dim"),)]
-    return rows
+    return rows[:height]
 
 
 def checkpoints(frame: Frame, width: int, height: int) -> list[Row]:
@@ -83,7 +83,7 @@ def checkpoints(frame: Frame, width: int, height: int) -> list[Row]:
     saved = frame.view.checkpoints
     rows: list[Row] = [heading([("checkpoints", "title"), (f"  {len(saved)}", "dim")], width)]
     if not saved:
-        return [*rows, (("nothing saved yet; w saves now", "dim"),)]
+        return [*rows, cut([("nothing saved yet; w saves now", "dim")], width)]
     rows.append(((fit("step       size       took     ago        where", width), "dim"),))
     scores = {event.step: event.loss for event in frame.view.evals}
     for event in reversed(saved):
@@ -130,7 +130,7 @@ def memory(frame: Frame, width: int, height: int) -> list[Row]:
     rows.append(_pair("host, all ranks", size(sum(host) if host else None)))
     if predicted is not None:
         rows.append(_pair("host, planned", size(predicted.host_bytes)))
-    return rows[:height]
+    return [cut(row, width) for row in rows[:height]]
 
 
 _KNOWN = {"weights", "gradients", "optimizer", "activations", "overhead"}

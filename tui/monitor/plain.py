@@ -14,6 +14,7 @@ from ...engine.rundir import RunFolder
 from ...engine.specs.events import Event, SampleEvent, StepEvent
 from ...engine.telemetry import encode, follow
 from ..text import count, duration, number, percent, rate, safe, shorten
+from .foreign import ForeignReader
 from .reader import Reader
 from .reduce import History
 from .report import report
@@ -60,10 +61,7 @@ def once(run: RunFolder, write: Callable[[str], None], *, width: int | None = No
     reader = Reader(run)
     frame = reader.read_all()
     reader.close()
-    printer = _Printer(write, width)
-    printer.opening(frame)
-    for line in report(frame, over=frame.record.state.is_over)[1:]:
-        printer.line(line)
+    tell_frame(frame, write, width=width)
 
 
 def wait(run: RunFolder, *, poll_seconds: float = 0.5) -> None:
@@ -79,7 +77,26 @@ def snapshot(run: RunFolder) -> dict[str, Any]:
     reader = Reader(run)
     frame = reader.read_all()
     reader.close()
+    return standing(frame)
+
+
+def wait_for(reader: ForeignReader, *, poll_seconds: float = 1.0) -> None:
+    """Return when another trainer's run is over, as far as its files tell."""
+    while not reader.status().state.is_over:
+        time.sleep(poll_seconds)
+
+
+def standing(frame: Frame) -> dict[str, Any]:
+    """Return a frame in plain values for JSON; unknown is ``None``."""
     return {**_standing(frame), **_progress(frame), **_found(frame)}
+
+
+def tell_frame(frame: Frame, write: Callable[[str], None], *, width: int | None = None) -> None:
+    """Write how a run stands now, without its history."""
+    printer = _Printer(write, width)
+    printer.opening(frame)
+    for line in report(frame, over=frame.record.state.is_over)[1:]:
+        printer.line(line)
 
 
 def _is_over(reader: Reader) -> bool:

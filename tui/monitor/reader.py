@@ -14,6 +14,7 @@ from ...engine.specs.run import RunRecord
 from ...engine.telemetry import EventFollower, Follower, decode
 from .facts import read_facts
 from .reduce import History
+from .sampling import LARGE_BYTES, TAIL_BYTES, Sampling
 from .view import Frame, Show
 
 LOG_LINES = 400
@@ -46,6 +47,7 @@ class Reader:
             supervisor was killed a new one (not with ``readonly``).
         clock: Unix time.
         readonly: Whether the viewer may not stop the run; only passed on.
+        source: Where the run is, when it is not here.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Reader:
         status: Callable[[RunFolder], RunRecord] | None = None,
         clock: Callable[[], float] = time.time,
         readonly: bool = False,
+        source: str | None = None,
     ) -> None:
         if status is None:
             from ...engine import supervise  # noqa: PLC0415 - psutil; a viewer given a record needs none
@@ -64,8 +67,10 @@ class Reader:
         self._status = status
         self._clock = clock
         self._readonly = readonly
+        self._source = source
         self._history = History()
         self._events = EventFollower(run.events_file)
+        self._sampling = _sampling(run.events_file)
         self._devices: dict[Path, Follower] = {}
         self._logs = [
             Follower(path, tail_bytes=LOG_TAIL_BYTES)
@@ -77,7 +82,7 @@ class Reader:
     @property
     def behind(self) -> bool:
         """Whether there are more events to be read at once."""
-        return self._events.behind
+        return self._sampling is not None or self._events.behind
 
     def status(self) -> RunRecord:
         """Return the run's record as it stands."""
@@ -86,7 +91,7 @@ class Reader:
     def read(self) -> Frame:
         """Read what is new, a bounded piece of it, and return the picture of now."""
         record = self._status(self._run)  # before the events: once it says over, the events are complete
-        self._history.feed(self._events.poll())
+        self._read_events()
         self._read_devices()
         for log in self._logs:
             lines = (_text(line) for line in log.poll())
@@ -100,6 +105,8 @@ class Reader:
             model=_short(self._run.final_model) if self._run.final_model.is_dir() else None,
             log=tuple(self._log),
             show=Show(readonly=self._readonly),
+            source=self._source or "ftwiz",
+            is_own=self._source is None,
         )
 
     def read_all(self) -> Frame:
@@ -114,6 +121,15 @@ class Reader:
         self._events.close()
         for follower in (*self._logs, *self._devices.values()):
             follower.close()
+
+    def _read_events(self) -> None:
+        """Take what is new; of a very long log first a look, then a finer one, then its end."""
+        if self._sampling is None:
+            self._history.feed(self._events.poll())
+            return
+        self._history = History().feed(self._sampling.next_look())
+        if self._sampling.is_over:
+            self._events, self._sampling = _Tail(self._run.events_file), None
 
     def _read_devices(self) -> None:
         for path in self._run.devices_files:
@@ -163,6 +179,22 @@ class ReaderThread(threading.Thread):
     def stop(self) -> None:
         """Let the thread end; returns at once."""
         self._over.set()
+
+
+class _Tail(EventFollower):
+    """The end of a log, and what is appended to it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._lines = Follower(path, tail_bytes=TAIL_BYTES)
+
+
+def _sampling(path: Path) -> Sampling | None:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return None
+    return Sampling(path, size) if size > LARGE_BYTES else None
 
 
 def _text(line: bytes) -> str:

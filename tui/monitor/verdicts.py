@@ -78,7 +78,7 @@ def _loss(frame: Frame) -> list[Verdict]:
     norms = sorted(point.mean for point in view.grad_norm.points)
     said = "no NaN"
     if norms and math.isfinite(norms[-1]):
-        said += f"; grad norm mostly {number(median(norms), digits=2)}"
+        said += f"; grad norm {number(median(norms), digits=2)}"
     points = view.loss.points[-_RECENT:]
     if len(points) >= _FEW and points[0].smooth:
         change = points[-1].smooth / points[0].smooth - 1
@@ -131,7 +131,7 @@ def _memory(frame: Frame) -> list[Verdict]:
     planned = frame.facts.predicted.allocated_bytes if frame.facts.predicted else None
     if measured is not None and planned:
         off = measured / planned - 1
-        text = f"memory peak {size(measured)}, planned {size(planned)} ({100 * off:+.0f} %)"
+        text = f"peak {size(measured)}, {100 * off:+.0f} % of the planned"
         said.append(Verdict("!!" if off > 0.15 else "ok", text))  # noqa: PLR2004 - more than plans allow for
     free = [
         (reading.memory_total_bytes - reading.memory_used_bytes, reading)
@@ -142,7 +142,7 @@ def _memory(frame: Frame) -> list[Verdict]:
         least, reading = min(free, key=lambda item: item[0])
         is_full = least < (1 - _FULL_SHARE) * (reading.memory_total_bytes or 0)
         said.append(
-            Verdict("!!" if is_full else "ok", f"at least {size(least // _STEP * _STEP)} free on devices")
+            Verdict("!!" if is_full else "ok", f"{size(least // _STEP * _STEP)} or more free on each device")
         )
     return said
 
@@ -198,4 +198,4 @@ def _kept(frame: Frame) -> list[Verdict]:
     if not saved:
         return [] if frame.view.latest is None else [Verdict("--", "nothing saved yet")]
     total = sum(event.size_bytes for event in saved)
-    return [Verdict("ok", f"saved at step {saved[-1].step:,}; {len(saved)} written, {size(total)}")]
+    return [Verdict("ok", f"saved step {saved[-1].step:,}; {len(saved)} written, {size(total)}")]

@@ -186,6 +186,8 @@ class Show:
     """Steps that the loss chart shows; all of them for ``None``."""
     last_step: int | None = None
     """Step at the right edge; the newest for ``None``."""
+    has_colours: bool = True
+    """Whether kinds can be told apart by colour."""
     filter: str = ""
     """Only log lines that contain it."""
     scroll: int = 0

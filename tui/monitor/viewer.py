@@ -84,7 +84,7 @@ class Viewer(LeanApp[int]):
         self._others = others
         self._exports = exports
         self._frame: Frame | None = None
-        self._shown = Show()
+        self._shown = Show(has_colours=not (os.environ.get("NO_COLOR") or self.is_ascii))
         self._zoom = 0
 
     @property

@@ -102,7 +102,7 @@ def value_axis(low: float, high: float, *, num_rows: int) -> Axis:
             found.append((step, first, last))
     if not found:
         return axis_of(low, high, num_ticks=1)
-    step, first, last = min(found, key=lambda one: (one[0] * (one[2] - one[1]), -one[0]))
+    step, first, last = min(found, key=lambda one: one[0] * (one[2] - one[1] + 0.5))  # few ticks tell little
     ticks = tuple(_round(number * step, step) for number in range(first, last + 1))
     return Axis(low=ticks[0], high=ticks[-1], ticks=ticks)
 
