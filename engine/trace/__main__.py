@@ -4,6 +4,7 @@ Request: ``{"workload": ..., "config": contents of config.json, "num_layers": op
 Refusals leave with 2 or 3 and ``{"error": ..., "hint": ...}``.
 """
 
+import gc
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from ..exact.wire import workload_from_json
 
 def main() -> NoReturn:
     """Answer one request."""
+    gc.disable()  # one answer, and much is imported for it
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     warnings.simplefilter("ignore")

@@ -6,12 +6,14 @@ independent_gradient_partition_epilogue, get_grad_norm_direct, step) and stage3.
 Flat buffers have the size that they have at full depth, however few layers are traced.
 """
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..memory.state_key import LATE_BUCKETS_SINCE
 from ..memory.zero_buffers import reduce_bucket
 from ..specs.workload import Workload
 from . import optimizers
@@ -46,7 +48,9 @@ class Engine:
         whole = sum(parameter.numel() for parameter in trained) + inside * more_layers // len(layers)
         self._elements = -(-whole // self._shards)
         self._bucket_elements = reduce_bucket(sharding, int(text_config(bare).hidden_size))
-        self._streams = torch.cpu.Stream() if sharding.overlap_comm else None
+        self._stream = torch.cpu.Stream() if sharding.overlap_comm else None
+        numbers = tuple(map(int, re.findall(r"\d{1,6}", workload.stack.deepspeed or "")[:3]))
+        self._is_late = not numbers or numbers >= LATE_BUCKETS_SINCE
         self._buckets: list[Tensor] = []
         self._waiting: list[Tensor] = []
         self._filled = 0
@@ -73,17 +77,20 @@ class Engine:
         return [most] * full + [rest] * (rest > 0)
 
     def before_backward(self) -> None:
-        """Make the buckets of a backward pass, two of them to overlap."""
-        if self._stage != _GATHERS:
-            self._make_buckets(1 if self._streams is None else 2)
+        """Make the buckets where they are made ahead of the loss's backward pass (deepspeed < 0.18.3)."""
+        if self._stage != _GATHERS and not self._is_late:
+            self._make_buckets(1 if self._stream is None else 2)
 
     def _make_buckets(self, number: int) -> None:
+        """Two of them overlap."""
         with self._tracer.grouped("buffers"):
             self._buckets = [self._flat(self._bucket_elements, self._dtype) for _ in range(number)]
 
     def take(self, parameter: nn.Parameter) -> None:
         """Copy a gradient into the bucket; one that is larger than the bucket stays until it is reduced."""
         size, gradient = parameter.numel(), parameter.grad
+        if not self._buckets:
+            self._make_buckets(1 if self._stream is None else 2)
         if self._filled + size > self._bucket_elements:
             self._reduce()
         self._filled += size
@@ -101,7 +108,7 @@ class Engine:
 
     def _reducing(self) -> AbstractContextManager[Any]:
         stream: AbstractContextManager[Any] = (
-            nullcontext() if self._streams is None else torch.cpu.stream(self._streams)
+            nullcontext() if self._stream is None else torch.cpu.stream(self._stream)
         )
         return stream
 
