@@ -8,7 +8,7 @@ from ..specs.machine import CPU
 from ..specs.model import ModelSpec
 from ..specs.plan import Cluster, Rule, Strategy
 from .launch import node_files, ranks_command, torchrun_command
-from .rules import WHOLE_DEVICES
+from .rules import NOT_REENTRANT, WHOLE_DEVICES
 
 NAME = "ddp"
 RULES = (
@@ -23,6 +23,7 @@ RULES = (
         source="NCCL refuses two ranks on one GPU",
     ),
     WHOLE_DEVICES,
+    NOT_REENTRANT,
 )
 PINS: frozenset[str] = frozenset()
 

@@ -12,7 +12,7 @@ from ..specs.machine import CPU
 from ..specs.model import ModelSpec
 from ..specs.plan import Cluster, Offload, Rule, Strategy
 from .launch import node_files, ranks_command, torchrun_command
-from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
+from .rules import NOT_APPLE, NOT_REENTRANT, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
 
 NAME = "fsdp"
 VERSION = 2
@@ -22,6 +22,7 @@ PINS = frozenset(
 RULES = (
     NOT_APPLE,
     WHOLE_DEVICES,
+    NOT_REENTRANT,
     OWN_MEMORY,
     WHOLE_8_BIT,
     Rule(

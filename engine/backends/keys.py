@@ -67,14 +67,14 @@ ACCELERATE: Mapping[str, Key] = {
     ),
     "rdzv_backend": Key(
         "how nodes find each other",
-        {"c10d": "nodes are numbered as they come; machine_rank does not count"},
+        {"c10d": "accelerate 1.15 takes it from the command line only: --rdzv_backend c10d, as in launch.sh"},
         "ftwiz plan --rendezvous: static needs a rank for each node, c10d does not",
         "torch 2.13, distributed/run.py",
     ),
     "same_network": Key(
         "whether torchrun gets the meeting point as address and port",
-        {"false": "c10d hears of the meeting point only so; with true it waits at localhost"},
-        source="utils/launch.py, prepare_multi_gpu_env",
+        otherwise="accelerate takes it from the command line only, and either way works",
+        source="commands/launch.py, _validate_launch_command (measured)",
     ),
     "use_cpu": Key(
         "keep off accelerators",
@@ -274,6 +274,12 @@ TRAINER: Mapping[str, Key] = {
         "follows from method.kind and plan.mixed_precision; trl's own default is float32: twice the memory",
         "trl, ModelConfig.dtype",
     ),
+    "load_in_4bit": Key(
+        "pack the weights that are only read", otherwise="plan.quantization", field="quantization"
+    ),
+    "load_in_8bit": Key(
+        "pack the weights that are only read", otherwise="plan.quantization", field="quantization"
+    ),
     "bnb_4bit_quant_type": Key(
         "the 16 values that 4 bits stand for", otherwise="fp4: as many bits, less exact"
     ),
@@ -351,46 +357,6 @@ TRAINER: Mapping[str, Key] = {
     ),
 }
 """train.yaml: what a job does not say by the same name."""
-
-ENVIRONMENT: Mapping[str, Key] = {
-    "CUDA_VISIBLE_DEVICES": Key(
-        "which NVIDIA cards the ranks see", "by UUID, which names a card whatever else is hidden"
-    ),
-    "HIP_VISIBLE_DEVICES": Key(
-        "which AMD cards the ranks see", "by UUID, which names a card whatever else is hidden"
-    ),
-    "ASCEND_RT_VISIBLE_DEVICES": Key(
-        "which Ascend cards the ranks see", "the runtime takes ids in ascending order"
-    ),
-    "CUDA_DEVICE_ORDER": Key("how CUDA counts cards", "as drivers do; else the fastest comes first"),
-    "PYTORCH_ALLOC_CONF": Key(
-        "settings of torch's allocator",
-        "segments that grow leave no gaps between batches of many lengths; your own setting wins",
-        source="torch 2.13, CUDA notes",
-    ),
-}
-"""Variables that launch.sh exports."""
-
-SBATCH: Mapping[str, Key] = {
-    "job-name": Key("name in the queue", otherwise="--sbatch job-name=NAME"),
-    "nodes": Key("computers", otherwise="--machine '2 nodes x 8xH100'", field="num_nodes"),
-    "ntasks-per-node": Key("programs that srun starts on each node", "one launcher, which starts the ranks"),
-    "gpus-per-node": Key("devices of each node", otherwise="plan.num_processes"),
-    "cpus-per-task": Key("CPU cores of each node", otherwise="--sbatch cpus-per-task=N"),
-    "exclusive": Key("nobody else on these nodes", "all devices of a node are used"),
-    "mem": Key("host memory of each node", "0 is all of it", "--sbatch mem=64G"),
-    "signal": Key(
-        "USR1 to the script so many seconds before the time limit",
-        "long enough for a step and a checkpoint",
-        "--sbatch signal=B:USR1@SECONDS",
-    ),
-    "requeue": Key("may be put back into the queue", "a node that fails, or the time limit, is no end"),
-    "open-mode": Key("append to the output of earlier turns"),
-    "output": Key("where the script's own output goes", otherwise="--sbatch output=FILE"),
-    "time": Key("time limit; the partition's own where it is absent", otherwise="--sbatch time=24:00:00"),
-    "partition": Key("queue", otherwise="--sbatch partition=NAME"),
-}
-"""job.sbatch."""
 
 
 def commented(body: str, table: Mapping[str, Key]) -> str:

@@ -65,9 +65,6 @@ def accelerate_file(
             "main_process_ip": cluster.names(strategy.num_nodes)[0],
             "main_process_port": cluster.port,
             "rdzv_backend": cluster.rendezvous,
-            # accelerate 1.15 tells torchrun where to meet in one of two ways by it (utils/launch.py); c10d
-            # would wait at localhost with the other one.
-            "same_network": cluster.rendezvous == "static",
         }
     body: str = yaml.safe_dump(common | dict(settings), sort_keys=True, default_flow_style=False)
     return f"# {comment}\n{commented(body, ACCELERATE)}"

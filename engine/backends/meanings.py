@@ -1,4 +1,4 @@
-"""What the fields of a strategy mean, what else they could be, and what that costs. Data."""
+"""What the fields of a strategy, variables and options of SLURM mean, and what else they could be. Data."""
 
 from collections.abc import Mapping
 
@@ -69,3 +69,43 @@ STRATEGY: Mapping[str, Key] = {
     ),
 }
 """By field of ``Strategy``."""
+
+ENVIRONMENT: Mapping[str, Key] = {
+    "CUDA_VISIBLE_DEVICES": Key(
+        "which NVIDIA cards the ranks see", "by UUID, which names a card whatever else is hidden"
+    ),
+    "HIP_VISIBLE_DEVICES": Key(
+        "which AMD cards the ranks see", "by UUID, which names a card whatever else is hidden"
+    ),
+    "ASCEND_RT_VISIBLE_DEVICES": Key(
+        "which Ascend cards the ranks see", "the runtime takes ids in ascending order"
+    ),
+    "CUDA_DEVICE_ORDER": Key("how CUDA counts cards", "as drivers do; else the fastest comes first"),
+    "PYTORCH_ALLOC_CONF": Key(
+        "settings of torch's allocator",
+        "segments that grow leave no gaps between batches of many lengths; your own setting wins",
+        source="torch 2.13, CUDA notes",
+    ),
+}
+"""Variables that launch.sh exports."""
+
+SBATCH: Mapping[str, Key] = {
+    "job-name": Key("name in the queue", otherwise="--sbatch job-name=NAME"),
+    "nodes": Key("computers", otherwise="--machine '2 nodes x 8xH100'", field="num_nodes"),
+    "ntasks-per-node": Key("programs that srun starts on each node", "one launcher, which starts the ranks"),
+    "gpus-per-node": Key("devices of each node", otherwise="plan.num_processes"),
+    "cpus-per-task": Key("CPU cores of each node", otherwise="--sbatch cpus-per-task=N"),
+    "exclusive": Key("nobody else on these nodes", "all devices of a node are used"),
+    "mem": Key("host memory of each node", "0 is all of it", "--sbatch mem=64G"),
+    "signal": Key(
+        "USR1 to the script so many seconds before the time limit",
+        "long enough for a step and a checkpoint",
+        "--sbatch signal=B:USR1@SECONDS",
+    ),
+    "requeue": Key("may be put back into the queue", "a node that fails, or the time limit, is no end"),
+    "open-mode": Key("append to the output of earlier turns"),
+    "output": Key("where the script's own output goes", otherwise="--sbatch output=FILE"),
+    "time": Key("time limit; the partition's own where it is absent", otherwise="--sbatch time=24:00:00"),
+    "partition": Key("queue", otherwise="--sbatch partition=NAME"),
+}
+"""job.sbatch."""

@@ -2,7 +2,7 @@
 
 from ..specs.job import Job, PlanPins
 from ..specs.machine import Device
-from ..specs.plan import Rule
+from ..specs.plan import Rule, WayRule
 
 
 def offloads_to(pins: PlanPins, *places: str) -> bool:
@@ -68,4 +68,28 @@ WHOLE_8_BIT = Rule(
     broken=lambda job, _devices: job.plan.quantization == "int8",
     text="8-bit weights cannot be split over ranks; plan.quantization nf4 can",
     source="peft 0.21, docs: fsdp.md and deepspeed.md; int8 is no float type that FSDP can cut",
+)
+WHOLE = frozenset({
+    "gptq", "awq", "aqlm", "hqq", "eetq", "quanto", "vptq", "spqr", "auto-round", "higgs", "bitnet",
+    "bitsandbytes-8bit", "bitsandbytes-4bit",
+})  # fmt: skip
+"""Ways of packing whose weights nobody can cut; of bitsandbytes those that are not kept in a float type."""
+WHOLE_AS_PUBLISHED = WayRule(
+    broken=lambda way, model: way.splits_weights and model.published_packing in WHOLE,
+    text="the model was published packed, and such weights cannot be split over ranks",
+    hint="take the unpacked model with plan.quantization nf4, or plan.backend ddp",
+    source="peft 0.21, docs: fsdp.md and deepspeed.md; accelerate 1.15, fsdp2_prepare_model",
+)
+
+
+def _asks_reentrant(job: Job) -> bool:
+    names = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+    asked = [job.train.extra.get(name) for name in names]
+    return any(isinstance(options, dict) and options.get("use_reentrant") is True for options in asked)
+
+
+NOT_REENTRANT = Rule(
+    broken=lambda job, _devices: _asks_reentrant(job),
+    text="reentrant checkpointing hides backward passes from it; take use_reentrant out",
+    source="torch 2.13, utils/checkpoint.py, and its notes on DistributedDataParallel",
 )

@@ -82,7 +82,8 @@ def _accelerate(script: Script) -> list[str]:
         return [*script.launch]
     launcher = [script.python, "-m", "accelerate.commands.launch", "--config_file", ACCELERATE_FILE]
     where = ["--main_process_ip", Shell('"$MASTER_ADDR"'), "--main_process_port", Shell('"$MASTER_PORT"')]
-    return [*launcher, "--machine_rank", Shell('"$NODE_RANK"'), *where, *WORKER]
+    how = ["--rdzv_backend", "c10d"] if script.cluster.rendezvous == "c10d" else []
+    return [*launcher, "--machine_rank", Shell('"$NODE_RANK"'), *where, *how, *WORKER]
 
 
 def _torchrun(script: Script) -> list[str]:

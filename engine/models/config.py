@@ -64,8 +64,23 @@ def spec_from_config(
         hidden_size=counts["hidden_size"],
         vocab_size=counts["vocab_size"],
         max_position_embeddings=counts["max_position_embeddings"],
+        published_packing=_published_packing(config),
     )
     return with_shape(spec, Facts(config, where))
+
+
+def _published_packing(config: Mapping[str, object]) -> str | None:
+    """Return how published weights are packed, as transformers calls it; of bitsandbytes with the bits."""
+    packing = config.get("quantization_config")
+    method = packing.get("quant_method") if isinstance(packing, Mapping) else None
+    if not isinstance(packing, Mapping) or not isinstance(method, str) or len(method) > _MAX_TEXT:
+        return None
+    if method != "bitsandbytes":
+        return method.lower() if method.isprintable() else None
+    if packing.get("load_in_8bit") is True:
+        return "bitsandbytes-8bit"
+    is_float = str(packing.get("bnb_4bit_quant_storage")) in {"bfloat16", "float16", "float32"}
+    return "bitsandbytes-4bit-float" if is_float else "bitsandbytes-4bit"
 
 
 def _model_type(config: Mapping[str, object], where: str) -> str:

@@ -25,6 +25,7 @@ from .choices import (
     usable_devices,
 )
 from .packing import against_packing, choose_packings, is_worth_a_look, packing_reasons
+from .published import splittable
 from .search import Option, Question, Ranking, search, timed
 
 ON_CPU = frozenset({"single", "ddp"})
@@ -72,11 +73,11 @@ def _look(job: Job, model: ModelSpec, machine: Machine, stack: Stack | None) -> 
     engines, broken = _engines(job, devices * machine.num_nodes)
     precision, reason = choose_precision(job.plan, _kind(devices), devices)
     question = _question(job, model, machine, stack=stack)
-    ways = list(_ways(job, devices, engines, precision, num_nodes=machine.num_nodes))
+    ways, whole = splittable(_ways(job, devices, engines, precision, num_nodes=machine.num_nodes), job, model)
     return _Seen(
         question=question,
         ranking=search(question, ways),
-        rejected=(*_needless(engines, ways, devices), *broken, *unpacked),
+        rejected=(*_needless(engines, ways, devices), *whole, *broken, *unpacked),
         precision=reason,
     )
 

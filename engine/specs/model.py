@@ -192,6 +192,9 @@ class ModelSpec:
     vocab_size: int | None = None
     max_position_embeddings: int | None = None
     """Longest sequence in tokens that the position embedding was made for."""
+    published_packing: str | None = None
+    """How the weights are packed in its files: ``gptq``, ``awq``, ``mxfp4``; of bitsandbytes with the bits,
+    ``bitsandbytes-4bit``, and ``-float`` where the bits are kept in a float type."""
     num_heads: int | None = None
     num_kv_heads: int | None = None
     head_dim: int | None = None

@@ -7,6 +7,7 @@ from typing import Literal
 from .estimate import Estimate, Verdict
 from .job import Job
 from .machine import Device
+from .model import ModelSpec
 from .speed import Speed
 
 Backend = Literal["single", "ddp", "zero", "fsdp"]
@@ -96,7 +97,7 @@ class Cluster:
 
     def names(self, num_nodes: int) -> tuple[str, ...]:
         """Return a name for every node: its host's, or ``node-0`` to be replaced."""
-        return self.hosts or tuple(f"node-{rank}" for rank in range(num_nodes))
+        return self.hosts[:num_nodes] or tuple(f"node-{rank}" for rank in range(num_nodes))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +126,17 @@ class Rule:
     broken: Callable[[Job, tuple[Device, ...]], bool]
     """Of what the user wants and pins, and the accelerators that would be used (none: the CPU)."""
     text: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WayRule:
+    """An incompatibility of a strategy with a model, as data."""
+
+    broken: Callable[[Strategy, ModelSpec], bool]
+    text: str
+    hint: str
+    """What to do instead."""
     source: str
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ..engine.backends.keys import ACCELERATE, DEEPSPEED, ENVIRONMENT, SBATCH, TRAINER, Key
-from ..engine.backends.meanings import STRATEGY
+from ..engine.backends.keys import ACCELERATE, DEEPSPEED, TRAINER, Key
+from ..engine.backends.meanings import ENVIRONMENT, SBATCH, STRATEGY
 from ..engine.errors import BadInput
 from ..engine.job.schema import fields
 from ..engine.prepare import Prepared
