@@ -4,6 +4,7 @@ Nothing is written, downloaded or started by ``prepare``; torch is looked for an
 """
 
 import json
+import os
 import socket
 import sys
 import time
@@ -16,17 +17,20 @@ from .. import __version__
 from .backends import backend
 from .backends.keys import TRAINER, commented
 from .backends.script import LAUNCH_SCRIPT, SBATCH_SCRIPT, Script, batch_script, launch_script
+from .calibration import NEWEST, calibration_file, past_steps, read_calibrations
 from .data import DataSummary, inspect
 from .errors import Refused
 from .job import LoadedJob, dump_job, model_spec
-from .plan import recommend
+from .plan import Measured, recommend
 from .plan.timeout import grace_seconds, with_timeout
 from .rundir import RunFolder, create
 from .specs.estimate import Estimate
+from .specs.job import Job
 from .specs.machine import Machine
 from .specs.model import ModelSpec
 from .specs.plan import Backend, Cluster, Plan
 from .specs.run import RunRecord, RunState
+from .specs.speed import PastStep
 from .stack import installed_stack
 from .stages import train_file
 
@@ -85,7 +89,12 @@ def _install_command(extra: str) -> str:
 
 
 def prepare(
-    loaded: LoadedJob, machine: Machine, *, python: str = sys.executable, cluster: Cluster | None = None
+    loaded: LoadedJob,
+    machine: Machine,
+    *,
+    python: str = sys.executable,
+    cluster: Cluster | None = None,
+    measured: Measured | None = None,
 ) -> Prepared:
     """Check the job against the model and the data, decide the plan and render every file.
 
@@ -95,6 +104,7 @@ def prepare(
         python: Interpreter that starts the ranks.
         cluster: Where the nodes are and how they meet, for the files of several; with SLURM's batch script
             where it has options for it.
+        measured: What probes and runs on such devices took (engine/probe, ``known_of``).
 
     Raises:
         BadInput: Model, data or pinned choices are wrong.
@@ -103,8 +113,18 @@ def prepare(
     job = loaded.job
     model = model_spec(job)
     data = inspect(job.data, stage=job.stage)
-    plan = recommend(job, model, machine, stack=installed_stack())
+    plan = recommend(
+        job, model, machine, stack=installed_stack(), past=_past_steps(job, machine), measured=measured
+    )
     return render(loaded, machine, plan, data, model=model, python=python, cluster=cluster)
+
+
+def _past_steps(job: Job, machine: Machine) -> tuple[PastStep, ...]:
+    """Return what steps took on this machine; nothing for a machine that is somewhere else."""
+    if machine.host.name != socket.gethostname():
+        return ()
+    kind = machine.device_kind if job.plan.device == "auto" else job.plan.device
+    return past_steps(read_calibrations(calibration_file(os.environ), most=NEWEST), machine, kind)
 
 
 def render(

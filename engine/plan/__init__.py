@@ -4,14 +4,24 @@ from ..specs.job import Job
 from ..specs.machine import Machine
 from ..specs.model import ModelSpec
 from ..specs.plan import Plan
+from ..specs.speed import PastStep
 from ..specs.workload import Stack
 from .careful import MICRO_BATCH_TOKENS, careful_plan
 from .fitted import fitted_plan
+from .search import Measured
 
-__all__ = ["MICRO_BATCH_TOKENS", "recommend"]
+__all__ = ["MICRO_BATCH_TOKENS", "Measured", "recommend"]
 
 
-def recommend(job: Job, model: ModelSpec | None, machine: Machine, *, stack: Stack | None = None) -> Plan:
+def recommend(
+    job: Job,
+    model: ModelSpec | None,
+    machine: Machine,
+    *,
+    stack: Stack | None = None,
+    past: tuple[PastStep, ...] = (),
+    measured: Measured | None = None,
+) -> Plan:
     """Choose the strategy for a job on a machine.
 
     Args:
@@ -19,6 +29,8 @@ def recommend(job: Job, model: ModelSpec | None, machine: Machine, *, stack: Sta
         model: Shape of the model, or ``None`` when only the hub knows it.
         machine: What is in the box.
         stack: Versions of the training libraries; those that ftwiz is tested with when absent.
+        past: What steps on such devices were predicted to take, and took; corrects the speed.
+        measured: What probes and runs on such devices took stands in place of what is estimated.
 
     Raises:
         BadInput: The pinned choices cannot be combined.
@@ -26,4 +38,4 @@ def recommend(job: Job, model: ModelSpec | None, machine: Machine, *, stack: Sta
     """
     if model is None or model.parameters is None:
         return careful_plan(job, model, machine)
-    return fitted_plan(job, model, machine, stack=stack)
+    return fitted_plan(job, model, machine, stack=stack, past=past, measured=measured)

@@ -10,6 +10,7 @@ from ..specs.machine import CPU, Machine
 LEAST_TOKENS = 128
 CARDS_GIB = (24, 32, 40, 48, 80, 96, 141, 192, 288)
 """Sizes that accelerators are sold in."""
+HOSTS_GIB = (64, 128, 256, 512, 1024, 2048, 4096)
 MOST_DEVICES = 64
 Fits = Callable[[Job, Machine], bool]
 
@@ -35,6 +36,7 @@ def _found(job: Job, machine: Machine, fits: Fits) -> Iterator[str | None]:
         yield "method.kind lora" if fits(lora, machine) else None
     yield _shorter(job, machine, fits)
     if machine.device_kind != CPU:
+        yield _more_host_memory(job, machine, fits)
         yield _more_devices(job, machine, fits)
         yield _larger_cards(job, machine, fits)
 
@@ -59,6 +61,17 @@ def _shorter(job: Job, machine: Machine, fits: Fits) -> str | None:
         if fits(shorter, machine):
             return f"train.max_length {length}"
         length //= 2
+    return None
+
+
+def _more_host_memory(job: Job, machine: Machine, fits: Fits) -> str | None:
+    """Look whether offloading would do with a larger host."""
+    host = machine.host
+    there = host.available_bytes or host.total_bytes or 0
+    for gib in HOSTS_GIB:
+        larger = replace(host, total_bytes=gib * GIB, available_bytes=None)
+        if gib * GIB > there and fits(job, replace(machine, host=larger)):
+            return f"{gib} GiB of host memory"
     return None
 
 

@@ -1,15 +1,17 @@
 """The plan for a model whose shape is known: all ways are estimated and timed, and the best is taken."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from ..backends import BACKENDS, Backend, visible_environment
 from ..errors import BadInput, Refused
+from ..memory.verdict import usable_bytes
 from ..specs.job import Job
 from ..specs.machine import CPU, Device, Machine
 from ..specs.model import ModelSpec
 from ..specs.plan import Plan, Precision, Reason, Rejected, Strategy
+from ..specs.speed import PastStep
 from ..specs.workload import Stack
 from . import advice, words
 from .choices import (
@@ -26,13 +28,21 @@ from .choices import (
 )
 from .packing import against_packing, choose_packings, is_worth_a_look, packing_reasons
 from .published import splittable
-from .search import Option, Question, Ranking, search, timed
+from .search import Measured, NEAR, Option, Question, Ranking, search, simplest_first, timed
 
 ON_CPU = frozenset({"single", "ddp"})
 """Engines that are looked at unasked without accelerators: sharding the memory of one host saves nothing."""
 
 
-def fitted_plan(job: Job, model: ModelSpec, machine: Machine, *, stack: Stack | None = None) -> Plan:
+def fitted_plan(
+    job: Job,
+    model: ModelSpec,
+    machine: Machine,
+    *,
+    stack: Stack | None = None,
+    past: tuple[PastStep, ...] = (),
+    measured: Measured | None = None,
+) -> Plan:
     """Choose the fastest way that fits, the simplest among equals.
 
     Args:
@@ -40,13 +50,15 @@ def fitted_plan(job: Job, model: ModelSpec, machine: Machine, *, stack: Stack | 
         model: Its shape, with its parameters.
         machine: What is in the box.
         stack: Versions of the training libraries; those that ftwiz is tested with when absent.
+        past: What steps on such devices were predicted to take, and took; corrects the speed.
+        measured: What probes and runs on such devices took stands in place of what is estimated.
 
     Raises:
         BadInput: The pinned choices cannot be combined.
         Refused: The machine does not have what is pinned, or nothing fits; the hint says what would.
     """
     check_engine_pins(job.plan)
-    seen = _look(job, model, machine, stack)
+    seen = _look(job, model, machine, stack=stack, past=past, measured=measured)
     question, ranking = seen.question, seen.ranking
     best = ranking.fitting[0] if ranking.fitting else _nearest(question, ranking)
     if best is None and job.plan.ignore_estimate:
@@ -67,12 +79,20 @@ class _Seen:
     precision: Reason
 
 
-def _look(job: Job, model: ModelSpec, machine: Machine, stack: Stack | None) -> _Seen:
+def _look(
+    job: Job,
+    model: ModelSpec,
+    machine: Machine,
+    *,
+    stack: Stack | None,
+    past: tuple[PastStep, ...] = (),
+    measured: Measured | None = None,
+) -> _Seen:
     devices = usable_devices(job.plan, machine)
     unpacked = choose_packings(job, devices)[1]
     engines, broken = _engines(job, devices * machine.num_nodes)
     precision, reason = choose_precision(job.plan, _kind(devices), devices)
-    question = _question(job, model, machine, stack=stack)
+    question = replace(_question(job, model, machine, stack=stack), past=past, measured=measured)
     ways, whole = splittable(_ways(job, devices, engines, precision, num_nodes=machine.num_nodes), job, model)
     return _Seen(
         question=question,
@@ -84,7 +104,7 @@ def _look(job: Job, model: ModelSpec, machine: Machine, stack: Stack | None) -> 
 
 def _can_fit(job: Job, model: ModelSpec, machine: Machine, stack: Stack | None) -> bool:
     try:
-        return bool(_look(job, model, machine, stack).ranking.fitting)
+        return bool(_look(job, model, machine, stack=stack).ranking.fitting)
     except (BadInput, Refused):
         return False
 
@@ -141,17 +161,11 @@ def _ways(
     pins = job.plan
     pinned = pins.gradient_checkpointing
     packings = choose_packings(job, devices)[0]
+    checkpointings = (False, True) if pinned == "auto" else (pinned,)
     for engine in engines:
-        ranks = choose_num_processes(job, engine.NAME, devices, num_nodes)[0]  # type: ignore[arg-type]
-        if (
-            pins.backend == "auto"
-            and engine.NAME == "ddp"
-            and (ranks == 1 or (not devices and num_nodes == 1 and _is_free(job)))
+        for ranks, checkpointing, packing in product(
+            _ranks(job, engine, devices, num_nodes), checkpointings, packings
         ):
-            continue
-        check_split(job, ranks)
-        checkpointings = (False, True) if pinned == "auto" else (pinned,)
-        for checkpointing, packing in product(checkpointings, packings):
             base = Strategy(
                 backend=engine.NAME,  # type: ignore[arg-type]
                 device_kind=_kind(devices),
@@ -168,6 +182,24 @@ def _ways(
                     yield way
 
 
+def _ranks(job: Job, engine: Backend, devices: tuple[Device, ...], num_nodes: int) -> Iterator[int]:
+    """Yield how many ranks an engine could have: as many as there can be, and those of one of several nodes.
+
+    A slow network can make the other nodes cost more than they bring.
+    """
+    ranks = choose_num_processes(job, engine.NAME, devices, num_nodes)[0]  # type: ignore[arg-type]
+    shares_the_cpu = not devices and num_nodes == 1 and _is_free(job)
+    if job.plan.backend == "auto" and engine.NAME == "ddp" and (ranks == 1 or shares_the_cpu):
+        return
+    check_split(job, ranks)
+    yield ranks
+    if job.plan.num_processes == "auto" and num_nodes > 1 and devices:
+        of_one = choose_num_processes(job, engine.NAME, devices)[0]  # type: ignore[arg-type]
+        if 1 < of_one < ranks and job.plan.shard_size in {"auto", of_one}:
+            check_split(job, of_one)
+            yield of_one
+
+
 def _is_looked_at(way: Strategy, job: Job) -> bool:
     """Whether a way could be better than a simpler one, or is pinned."""
     does_something = way.num_processes > 1 or way.num_offloads > 0 or way.backend == "single"
@@ -181,11 +213,19 @@ def _is_free(job: Job) -> bool:
 
 
 def _nearest(question: Question, ranking: Ranking) -> Option | None:
-    """Return the fastest of the ways that may fit: within the margin, or with free memory unknown."""
-    near = [
-        timed(question, option) for option in ranking.failing if option.verdict.word in {"tight", "unknown"}
-    ]
-    return max(near, key=lambda option: (option.verdict.word == "tight", option.pace), default=None)
+    """Return the best of the ways that may fit.
+
+    First those for which only the host's memory is not known, and of the equally fast the one that needs
+    least of it; then those within the margin, then those of which nothing is known.
+    """
+    may = [option for option in ranking.failing if option.verdict.word in {"tight", "unknown"}]
+    hanging = [option for option in may if option.hangs_on_host]
+    tight = [option for option in may if option.verdict.word == "tight"]
+    near = simplest_first([timed(question, option) for option in hanging or tight or may])
+    if hanging:
+        as_fast = [option for option in near if option.merit >= (1 - NEAR) * near[0].merit]
+        return min(as_fast, key=lambda option: option.verdict.needed_bytes)
+    return near[0] if near else None
 
 
 def _plan(seen: _Seen, best: Option) -> Plan:
@@ -194,18 +234,20 @@ def _plan(seen: _Seen, best: Option) -> Plan:
     devices = usable_devices(job.plan, machine)
     among = of_kind(machine, strategy.device_kind)
     chosen, device_reasons = choose_devices(devices, strategy.ranks_per_node, among) if devices else ((), [])
-    ranks_reason = choose_num_processes(job, strategy.backend, devices, machine.num_nodes)[1]
     others = [option for option in (*ranking.fitting, *ranking.failing) if option.strategy != strategy]
+    ranks, ranks_reason = choose_num_processes(job, strategy.backend, devices, machine.num_nodes)
+    if strategy.num_processes < ranks:
+        ranks_reason = words.fewer_ranks_reason(best, ranks, (*others, *ranking.slower))
     reasons = [
         words.engine_reason(best, job),
         ranks_reason,
         *device_reasons,
         words.micro_batch_reason(best, job, ranking),
-        words.checkpointing_reason(best, job, others),
+        words.checkpointing_reason(best, job, (*others, *ranking.slower)),
         seen.precision,
         *packing_reasons(question, best, ranking),
         words.memory_reason(best),
-        *words.host_reasons(best, machine.host.available_bytes),
+        *words.host_reasons(best, usable_bytes(machine.host.available_bytes, machine.host.total_bytes)),
         *words.speed_reasons(best),
         *length_reasons(job, question.model),
     ]
@@ -215,7 +257,7 @@ def _plan(seen: _Seen, best: Option) -> Plan:
         environment=visible_environment(chosen, among),
         reasons=tuple(reasons),
         rejected=(
-            *words.rejections(best, others),
+            *words.rejections(best, others, ranking.slower),
             *against_packing(job, devices, best, ranking),
             *seen.rejected,
         ),

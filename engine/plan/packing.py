@@ -103,6 +103,8 @@ def _why(best: Option, job: Job, ranking: Ranking) -> str:
     whole = _first(ranking.fitting, packed=False)
     if whole is None:
         return "unpacked, nothing fits"
+    if whole.strategy.num_offloads > best.strategy.num_offloads:
+        return "unpacked, it fits only with offloading to the host"
     return (
         f"{best.pace / whole.pace:.2f} times as fast as the fastest way without" if whole.pace else "it fits"
     )
@@ -118,7 +120,8 @@ def against_packing(job: Job, devices: tuple[Device, ...], best: Option, ranking
         return [Rejected(choice=UNASKED, text=why)]
     name = f"{option.strategy.quantization} ({option.strategy.backend})"
     if not option.fits:
-        return [Rejected(choice=name, text=f"does not fit either: {option.verdict.text}")]
+        word = "fits no better" if option.hangs_on_host else "does not fit either"
+        return [Rejected(choice=name, text=f"{word}: {option.verdict.text}")]
     saved = best.estimate.process_bytes - option.estimate.process_bytes
     ratio = option.pace / best.pace if best.pace else 0.0
     speed = f"{ratio:.2f} times as fast" if ratio else "no faster that is known"

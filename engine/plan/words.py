@@ -7,7 +7,7 @@ from ..memory.verdict import gib
 from ..specs.job import Job
 from ..specs.plan import Reason, Rejected, Strategy
 from .choices import sharding_text
-from .search import NEAR, Option, Ranking
+from .search import NEAR, AtBest, Option, Ranking
 
 
 def label(strategy: Strategy) -> str:
@@ -41,8 +41,9 @@ def engine_reason(best: Option, job: Job) -> Reason:
     text = plain.get(strategy.backend) or sharding_text(strategy)
     if job.plan.backend != "auto":
         return Reason(about="backend", text=f"pinned in the job: {text}")
+    does = "fits" if best.fits else "may fit"
     return Reason(
-        about="backend", text=f"{text}: the fastest that fits, and the simplest of the equally fast"
+        about="backend", text=f"{text}: the fastest that {does}, and the simplest of the equally fast"
     )
 
 
@@ -57,11 +58,27 @@ def micro_batch_reason(best: Option, job: Job, ranking: Ranking) -> Reason:
     elif times == 1:
         why = "all of a rank's share"
     else:
-        why = "the most that fits with a margin" if ranking.fitting else "the least there is"
+        fits = bool(ranking.fitting) or best.hangs_on_host
+        why = "the most that fits with a margin" if fits else "the least there is"
     return Reason(about="micro_batch_size", text=f"{text}: {why}")
 
 
-def checkpointing_reason(best: Option, job: Job, others: Iterable[Option]) -> Reason:
+def fewer_ranks_reason(best: Option, num_ranks: int, others: Iterable[Option | AtBest]) -> Reason:
+    """Say why ranks of fewer nodes were taken than there are."""
+    ours = best.strategy.num_processes
+    text = f"{ours} of {num_ranks} devices, on {_nodes(best.strategy)}"
+    all_of_them = [other for other in others if other.strategy.num_processes == num_ranks and other.pace]
+    if all_of_them and best.pace:
+        ratio = best.pace / max(other.pace for other in all_of_them)
+        text += f": {ratio:.1f} times as fast as all of them, which would talk over the network"
+    return Reason(about="num_processes", text=text)
+
+
+def _nodes(strategy: Strategy) -> str:
+    return "one node" if strategy.num_nodes == 1 else f"{strategy.num_nodes} nodes"
+
+
+def checkpointing_reason(best: Option, job: Job, others: Iterable[Option | AtBest]) -> Reason:
     """Say what recomputing activations saves or costs, by the way that differs in nothing else."""
     about = "gradient_checkpointing"
     if job.plan.gradient_checkpointing != "auto":
@@ -71,10 +88,13 @@ def checkpointing_reason(best: Option, job: Job, others: Iterable[Option]) -> Re
     )
     twin = next((other for other in others if _without_sizes(other.strategy) == wanted), None)
     source = "Chen et al. 2016, arXiv 1604.06174"
-    if twin is None or not twin.fits:
-        needed = f"needs {gib(twin.verdict.needed_bytes)}" if twin else "does not fit"
-        return Reason(about=about, text=f"without it one sequence {needed} with its margin", source=source)
-    ratio = best.pace / twin.pace if twin.pace else 1.0
+    if isinstance(twin, Option) and not twin.fits and best.strategy.gradient_checkpointing:
+        text = f"without it one sequence needs {gib(twin.verdict.needed_bytes)} with its margin"
+        return Reason(about=about, text=text, source=source)
+    if twin is None or not twin.pace:
+        text = "without it nothing fits" if best.strategy.gradient_checkpointing else "not needed"
+        return Reason(about=about, text=text, source=source)
+    ratio = best.pace / twin.pace
     if best.strategy.gradient_checkpointing:
         ours, theirs = best.strategy.micro_batch_size, twin.strategy.micro_batch_size
         text = f"{ours} sequences at once in place of {theirs}: {ratio:.2f} times as fast"
@@ -86,7 +106,8 @@ def memory_reason(best: Option) -> Reason:
     """Say what the fullest device will hold."""
     words = {"no": "does not fit, and is planned all the same", "unknown": "not known whether it fits"}
     word = words.get(best.verdict.word, best.verdict.word)
-    return Reason(about="memory", text=f"{word}: {best.verdict.text}", source=best.estimate.basis)
+    where = "the host: " if best.is_of_host and not best.hangs_on_host else ""
+    return Reason(about="memory", text=f"{word}: {where}{best.verdict.text}", source=best.estimate.basis)
 
 
 def host_reasons(best: Option, available_bytes: int | None) -> list[Reason]:
@@ -107,35 +128,33 @@ def speed_reasons(best: Option) -> list[Reason]:
     if speed is None:
         return []
     slowest = speed.slowest_part
-    share = (slowest.seconds - slowest.hidden_seconds) / speed.step_seconds
     text = (
         f"about {speed.tokens_per_second:,.0f} tokens/s, {speed.step_seconds:.3g} s a step, "
-        f"{share:.0%} of it {slowest.name}; right within a factor of {speed.uncertainty:g}"
+        f"{speed.slowest_share:.0%} of it {slowest.name}; right within a factor of {speed.uncertainty:g}"
     )
+    if found := speed.correction:
+        runs = "1 run" if found.num_runs == 1 else f"{found.num_runs} runs"
+        text += f"; corrected by {runs} here, which took {found.factor:.2f} times what was predicted"
     assumed = [Reason(about="assumed", text=note) for note in speed.notes]
     return [Reason(about="speed", text=text, source=speed.basis), *assumed]
 
 
-def rejections(best: Option, others: Iterable[Option]) -> list[Rejected]:
+def rejections(best: Option, others: Iterable[Option], slower: Iterable[AtBest] = ()) -> list[Rejected]:
     """Say of every other engine and sharding, at its best, what speaks against it; alike ones together."""
-    kept: dict[str, Option] = {}
-    if best.strategy.quantization == "none":  # packing is told of in one line (packing.py)
-        others = [other for other in others if other.strategy.quantization == "none"]
-    for other in others:
+    kept: dict[str, Option | AtBest] = {}
+    every: list[Option | AtBest] = [*others, *slower]
+    for other in every:
         name = label(other.strategy)
-        if name != label(best.strategy) and (name not in kept or _is_better(other, kept[name])):
+        # packing is told of in one line (packing.py)
+        is_told = best.strategy.quantization == "none" and other.strategy.quantization != "none"
+        if (
+            name != label(best.strategy)
+            and not is_told
+            and (name not in kept or _is_better(other, kept[name]))
+        ):
             kept[name] = other
-    if not best.strategy.num_offloads:
-        kept = {
-            name: option
-            for name, option in kept.items()
-            if not (option.fits and option.strategy.num_offloads)
-        }
-    ordered = sorted(
-        kept.items(), key=lambda item: (not item[1].fits, -item[1].pace, item[1].verdict.needed_bytes)
-    )
     against: dict[str, list[str]] = {}
-    for name, option in ordered:
+    for name, option in sorted(kept.items(), key=lambda item: _order(item[1]), reverse=True):
         against.setdefault(_against(option, best), []).append(name)
     return [Rejected(choice="; ".join(names), text=text) for text, names in against.items()]
 
@@ -145,31 +164,57 @@ def nothing_fits(nearest: Option, job: Job) -> str:
     strategy, found = nearest.strategy, nearest.verdict
     tokens = f"{strategy.micro_batch_size} x {job.train.max_length} tokens"
     ranks = "" if strategy.num_processes == 1 else f" on {strategy.num_processes} devices"
-    return f"nothing fits: {label(strategy)}{ranks} with {tokens} comes nearest and needs {found.text}"
+    who = ", and its host" if nearest.is_of_host else " and"
+    return f"nothing fits: {label(strategy)}{ranks} with {tokens} comes nearest{who} needs {found.text}"
 
 
-def _is_better(one: Option, other: Option) -> bool:
-    return (one.fits, one.pace, -one.verdict.needed_bytes) > (
-        other.fits,
-        other.pace,
-        -other.verdict.needed_bytes,
+def _order(one: Option | AtBest) -> tuple[bool, bool, float, int]:
+    """What fits before what could not win, the faster first, and last what misses by most."""
+    is_known = isinstance(one, Option)
+    missing = -one.verdict.needed_bytes if isinstance(one, Option) else 0
+    return (is_known and one.fits, not is_known, one.pace, missing)  # type: ignore[union-attr]
+
+
+def _is_better(one: Option | AtBest, other: Option | AtBest) -> bool:
+    return _order(one) > _order(other)
+
+
+def _against(option: Option | AtBest, best: Option) -> str:
+    if isinstance(option, Option) and not option.fits:
+        return _does_not_fit(option)
+    does = "fits and is" if isinstance(option, Option) else "at best"
+    if not option.pace or not best.pace:
+        return "has more moving parts, and the speed of neither is known"
+    if option.strategy.num_offloads and not best.strategy.num_offloads:
+        return _needless_offload(option, best)
+    ratio = best.pace / option.pace
+    if ratio <= 1 + 2 * NEAR:
+        return f"{does} as fast, with more moving parts"
+    slowest = option.speed.slowest_part.name if option.speed else "unknown"
+    return f"{does} {ratio:.1f} times slower: most of it {slowest}"
+
+
+def _needless_offload(option: Option | AtBest, best: Option) -> str:
+    ratio = option.pace / best.pace
+    if ratio <= 1:
+        return "not needed: it fits without, and is no slower so"
+    return (
+        f"perhaps {ratio:.1f} times as fast, and not if the host gives half of what is assumed; "
+        "it fits without"
     )
 
 
-def _against(option: Option, best: Option) -> str:
+def _does_not_fit(option: Option) -> str:
     found = option.verdict
-    if not option.fits:
-        if found.free_bytes is None:
-            return f"needs {gib(found.needed_bytes)} with its margin, and how much is free is not known"
-        word = "may run out of memory" if found.word == "tight" else "does not fit"
-        return f"{word}: {gib(found.needed_bytes)} with its margin, {gib(found.free_bytes)} free"
-    if not option.pace or not best.pace:
-        return "fits, with more moving parts"
-    ratio = best.pace / option.pace
-    if ratio <= 1 + 2 * NEAR:
-        return "fits and is as fast, with more moving parts"
-    slowest = option.speed.slowest_part.name if option.speed else "unknown"
-    return f"fits, and is {ratio:.1f} times slower: most of it {slowest}"
+    where = " on the host" if option.is_of_host else ""
+    if found.free_bytes is None:
+        return f"needs {gib(found.needed_bytes)}{where} with its margin; how much is free is not known"
+    word = "may run out of memory" if found.word == "tight" else "does not fit"
+    what = f"{gib(found.needed_bytes)}{where} with its margin"
+    if option.states_only:
+        word = "does not fit"
+        what = f"weights, gradients and optimizer states alone take {what}"
+    return f"{word}: {what}, {gib(found.free_bytes)} free"
 
 
 def _without_sizes(strategy: Strategy) -> Strategy:

@@ -1,6 +1,13 @@
 """How long a training step will take, part by part."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Hangs = Literal["device", "bus", "host"]
+"""What a part's time hangs on. ``bus``: PCIe between devices; ``host``: its memory, CPUs, the way there."""
+CAREFUL = 2.0
+"""Times slower than assumed that the host may be. The same offload cost nothing on one machine and made
+training "many times slower" on another (AnswerDotAI/fsdp_qlora, benchmarks_03_2024.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,6 +21,7 @@ class TimePart:
     source: str
     hidden_seconds: float = 0.0
     """What of it runs beside computing and costs nothing."""
+    hangs_on: Hangs = "device"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +69,15 @@ class Speed:
     def uncorrected_seconds(self) -> float:
         """Time of a step by arithmetic alone."""
         return sum(part.seconds - part.hidden_seconds for part in self.parts)
+
+    @property
+    def careful_seconds(self) -> float:
+        """Time of a step where the host gives half of what is assumed and nothing hides what it does."""
+        seconds = sum(
+            CAREFUL * part.seconds if part.hangs_on == "host" else part.seconds - part.hidden_seconds
+            for part in self.parts
+        )
+        return seconds * (self.correction.factor if self.correction else 1.0)
 
     @property
     def tokens_per_second(self) -> float:

@@ -2,7 +2,7 @@
 
 from .correct import alike, corrected
 from .flops import per_token
-from .links import talks_over_bus
+from .moving import GATHERING
 from .step import predict
 
-__all__ = ["alike", "corrected", "per_token", "predict", "talks_over_bus"]
+__all__ = ["GATHERING", "alike", "corrected", "per_token", "predict"]

@@ -65,11 +65,6 @@ def links(machine: Machine) -> Links:
     )
 
 
-def talks_over_bus(machine: Machine) -> bool:
-    """Whether devices talk to each other over PCIe: no faster link is known or usual."""
-    return bool(machine.devices) and links(machine).text == BUS
-
-
 def _pcie(device: Device, num_devices: int) -> tuple[float, str | None]:
     generation, width = device.pcie_generation, device.pcie_width
     is_told = generation is not None and width is not None

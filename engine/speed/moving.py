@@ -13,10 +13,10 @@ Who hides what is read off the engines' code, not assumed:
 from dataclasses import dataclass
 
 from ..specs.machine import Machine
-from ..specs.speed import TimePart
+from ..specs.speed import Hangs, TimePart
 from ..specs.workload import DTYPE_BYTES, Sharding, Workload
 from . import flops
-from .links import Links
+from .links import BUS, Links
 
 OVERLAP = 0.8
 """Of computing, what can hide traffic: the first gather and the last reduction wait. Assumed, +-0.1."""
@@ -108,6 +108,11 @@ def _ring(sharding: Sharding, rates: Links, num_ranks: int) -> tuple[float, str]
     return rate * num_ranks / (num_ranks - 1), f"{share} / ({rate / 1e9:.1f} GB/s, {name})"
 
 
+def _way(sharding: Sharding, rates: Links, num_ranks: int) -> Hangs:
+    return "bus" if rates.text == BUS and num_ranks <= sharding.ranks_per_node else "device"
+
+
+GATHERING = "gathering weights"
 RING = "ring collectives: every rank sends (N - 1)/N of the volume; arXiv 1910.02054, section 7"
 
 
@@ -121,9 +126,10 @@ def _gathers(workload: Workload, rates: Links, budget: _Budget) -> list[TimePart
     seconds = weights * times / rate
     return [
         TimePart(
-            name="gathering weights",
+            name=GATHERING,
             seconds=seconds,
             hidden_seconds=budget.hide(seconds),
+            hangs_on=_way(sharding, rates, sharding.num_shards),
             formula=f"{weights / 1e9:.1f} GB x {times} x {words}",
             source=RING,
         )
@@ -155,6 +161,7 @@ def _reductions(workload: Workload, rates: Links, budget: _Budget, compute_secon
             name="reducing gradients",
             seconds=seconds,
             hidden_seconds=budget.hide(seconds, most),
+            hangs_on=_way(sharding, rates, sharding.num_ranks),
             formula=formula,
             source=RING if not is_zero else f"{RING}; overlap_comm is false, so nothing hides it",
         )
@@ -181,6 +188,7 @@ def _weights_from_host(workload: Workload, rates: Links, budget: _Budget) -> lis
             name="weights from the disk" if is_disk else "weights from the host",
             seconds=seconds,
             hidden_seconds=budget.hide(seconds) if hides else 0.0,
+            hangs_on="host",
             formula=f"{moved / 1e9:.1f} GB of this rank / {rate / 1e9:.1f} GB/s",
             source=source,
         )
@@ -210,7 +218,9 @@ def _host_update(workload: Workload, machine: Machine, rates: Links) -> list[Tim
     source = (
         "arXiv 2101.06840, table 4; DeepSpeed issue 1635 (one thread); 0.19.8, stage3.py, partition_grads"
     )
-    return [TimePart(name="update on the host", seconds=seconds, formula=formula, source=source)]
+    return [
+        TimePart(name="update on the host", seconds=seconds, formula=formula, source=source, hangs_on="host")
+    ]
 
 
 def _trips(workload: Workload) -> int:

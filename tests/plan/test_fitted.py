@@ -77,7 +77,7 @@ def test_what_is_pinned_stays() -> None:
 def test_nothing_fits_is_one_line_with_what_would() -> None:
     big = model("meta-llama/Llama-2-70b-hf")
     with pytest.raises(Refused, match=r"nothing fits: .* GiB") as refusal:
-        recommend(job(**FULL, plan={"backend": "ddp"}), big, parse_machine("2x4090"))
+        recommend(job(**FULL, plan={"backend": "ddp"}), big, parse_machine("2x4090+4TB"))
     assert refusal.value.exit_code == 3
     hint = refusal.value.hint or ""
     assert hint.startswith("it would fit with ")
@@ -130,7 +130,7 @@ def test_memory_that_is_in_use_now_counts() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    spec=st.sampled_from(["1x3060", "2x4090", "4xA100-40GB", "8xH100"]),
+    spec=st.sampled_from(["1x3060+64GB", "2x4090+128GB", "4xA100-40GB+1TB", "8xH100+2TB"]),
     kind=st.sampled_from(["lora", "full"]),
     length=st.sampled_from([256, 2048, 16384]),
     batch=st.sampled_from([1, 6, 8, 64]),
