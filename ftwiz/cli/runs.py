@@ -40,9 +40,15 @@ class Listed:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as a JSON list.")
-def runs(*, as_json: bool) -> None:
+@click.option("--watch", "watching", is_flag=True, help="On one screen: enter opens a run, space marks one.")
+def runs(*, as_json: bool, watching: bool) -> None:
     """List the runs, newest first."""
     root = runs_root(os.environ)
+    if watching:
+        from .watch import choose_and_watch
+
+        choose_and_watch(root)
+        return
     listed = [_listed(run) for run in list_runs(root)]
     if as_json:
         click.echo(json.dumps([_as_json(one) for one in listed], indent=2))

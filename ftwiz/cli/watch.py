@@ -225,3 +225,16 @@ def _plain(run: "RunFolder", *, once: bool, until_done: bool) -> None:
     if until_done:
         plain.wait(run)
     plain.once(run, click.echo, width=width)
+
+
+def choose_and_watch(root: Path) -> None:
+    """Show all runs, open the one that is chosen, and come back when that is left."""
+    if not on_a_terminal():
+        raise click.UsageError("--watch needs a terminal; without one: ftwiz runs")
+    from ..engine.rundir import list_runs
+    from ..engine.supervise import status
+    from ..tui.monitor import Look, show
+    from ..tui.monitor.runs import Runs
+
+    while (chosen := Runs(lambda: list_runs(root), status=status).run()) is not None:
+        _leave(show(chosen.run, Look(compare=chosen.compare)))

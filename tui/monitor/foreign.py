@@ -106,10 +106,10 @@ class ForeignReader:
 
     def read_all(self) -> Frame:
         """Read until there is nothing more now."""
-        frame = self.read()
+        self.read()
         while self.behind:
-            frame = self.read()
-        return frame
+            self.read()
+        return self.read()  # the last step of TensorBoard's files is known to be whole when nothing follows
 
     def status(self) -> RunRecord:
         """Return how the run stands, as far as its files tell."""

@@ -15,7 +15,7 @@ from .verdicts import word
 from .view import Frame, Line
 
 _WIDE = 110
-_STATE_STYLES = {
+STATE_STYLES = {
     RunState.FINISHED: "good",
     RunState.FAILED: "error",
     RunState.LOST: "error",
@@ -50,7 +50,7 @@ def _identity(frame: Frame, width: int) -> Row:
         right.append((f"{safe(frame.source)}  ", "dim"))
     said, style = word(frame)
     right.append((f"{said}  " if said else "", style))
-    right.append((f" {record.state.value.upper()} ", "badge-" + _STATE_STYLES.get(record.state, "accent")))
+    right.append((f" {record.state.value.upper()} ", "badge-" + STATE_STYLES.get(record.state, "accent")))
     right.append((f" {clock(frame.elapsed_seconds)}", "bright"))
     left = list(cut(left, width - row_width(right) - 1))
     return cut((*left, (" " * (width - row_width(left) - row_width(right)), "text"), *right), width)

@@ -130,6 +130,7 @@ class Reader:
         self._history = History().feed(self._sampling.next_look())
         if self._sampling.is_over:
             self._events, self._sampling = _Tail(self._run.events_file), None
+            self._history.feed(self._events.poll())
 
     def _read_devices(self) -> None:
         for path in self._run.devices_files:

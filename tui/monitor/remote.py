@@ -101,7 +101,8 @@ class Mirror:
             raise Refused(f"{command[0]} cannot be started: {error.strerror}") from error
         self._first = threading.Event()
         self.said: str | None = None
-        threading.Thread(target=self._copy, name="ftwiz-ssh", daemon=True).start()
+        self._thread = threading.Thread(target=self._copy, name="ftwiz-ssh", daemon=True)
+        self._thread.start()
 
     @property
     def is_connected(self) -> bool:
@@ -119,7 +120,7 @@ class Mirror:
         if self.said is not None:
             raise BadInput(f"{self.name}: {self.said}")
         if not self.run.record_file.is_file():
-            code = self._process.poll()
+            code = self._process.poll() if self._thread.is_alive() else self._process.wait()
             why = f"ssh ended with code {code}" if code is not None else f"nothing came in {seconds:.0f} s"
             raise Refused(f"{self.name}: {why}", hint="try the same host with ssh alone")
 
@@ -130,6 +131,7 @@ class Mirror:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(2)
+            self._thread.join(2)
         shutil.rmtree(self._root, ignore_errors=True)
 
     def _copy(self) -> None:
@@ -148,6 +150,7 @@ class Mirror:
         except (OSError, ValueError):
             pass  # the line is cut: what came stays on the screen
         finally:
+            stream.close()
             self._first.set()
 
     def _take(self, name: str, size: int, read: Callable[[int], bytes], *, whole: bool) -> None:

@@ -225,6 +225,8 @@ class Frame:
 def next_command(frame: Frame) -> str | None:
     """Return the command that goes on from here, if there is one."""
     record = frame.record
+    if not frame.is_own:
+        return None
     if record.diagnosis is not None and record.diagnosis.command:
         return record.diagnosis.command
     if record.state in {RunState.STOPPED, RunState.FAILED, RunState.LOST}:
