@@ -21,6 +21,7 @@ from .allocator import Allocator
 from .extrapolate import Peak
 from .foreign_litgpt import Gpt, loss_of
 from .phases import Moment
+from .step import without_collection
 from .tracer import StorageTracer, Trace
 
 DEPTHS = (4, 6)
@@ -84,8 +85,7 @@ def _extra(trace: Trace, workload: Workload) -> int:
 
 
 def _trace(step: Step, workload: Workload, num_layers: int) -> Trace:
-    gc.collect()
-    gc.disable()  # frees follow from references alone, and always at the same place
+    without_collection()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
             # the first layer's input needs no gradient when the embedding is frozen; its hook fires still

@@ -49,6 +49,17 @@ def test_the_smallest_block_that_fits_is_taken() -> None:
     assert allocator.reserved == 54 * MIB
 
 
+@pytest.mark.parametrize("expandable", [False, True])
+def test_a_stream_is_not_served_from_what_another_has_freed(expandable: bool) -> None:
+    allocator = Allocator(expandable=expandable)
+    allocator.malloc(0, 20 * MIB, stream=0)
+    allocator.free(0)
+    allocator.malloc(1, 20 * MIB, stream=1)
+    assert allocator.reserved == 40 * MIB
+    allocator.malloc(2, 20 * MIB, stream=0)
+    assert allocator.reserved == 40 * MIB
+
+
 def test_emptying_the_cache_returns_free_segments_only() -> None:
     allocator = _served(30 * MIB, 24 * MIB)
     allocator.free(0)

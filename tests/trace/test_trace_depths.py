@@ -59,11 +59,19 @@ LORA = {
     "autocast": "bf16",
 }
 FSDP = {"sharding": {"backend": "fsdp", "num_ranks": 4, "num_shards": 4}}
+ZERO2 = {
+    "sharding": {
+        "backend": "zero", "num_ranks": 4, "num_shards": 4, "zero_stage": 2, "master": "fp32",
+        "reduce_bucket_elements": 4096, "overlap_comm": True,
+    },
+    "gradient_accumulation_steps": 2,
+}  # fmt: skip
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "full": (LLAMA, FULL),
     "full without checkpointing": (LLAMA, {**FULL, "checkpointing": "none", "optimizer": "adamw_torch"}),
     "packed weights": (LLAMA, {**LORA, "quantization": {"kind": "nf4"}, "trainable": "bf16"}),
     "fsdp": (LLAMA, {**FULL, **FSDP}),
+    "zero 2": (LLAMA, {**FULL, **ZERO2, "weights": "bf16", "trainable": "bf16"}),
     "dpo": (LLAMA, {**LORA, "stage": "dpo"}),
     "mixture of experts": (MIXTURE, LORA),
     "sliding windows": (SLIDING, {**LORA, "checkpointing": "none"}),
@@ -136,3 +144,22 @@ def test_a_rank_of_four_holds_a_quarter_of_the_states(answers: dict[str, list[di
     alone, sharded = (answers[case][1]["phases"]["forward"]["groups"] for case in ("full", "fsdp"))
     assert sharded["optimizer"] == pytest.approx(alone["optimizer"] / 4, rel=0.05)
     assert sharded["buffers"] > 0
+
+
+def test_zero_2_keeps_the_gradients_of_both_micro_batches_and_two_copies_for_the_update(
+    answers: dict[str, list[dict[str, Any]]],
+) -> None:
+    whole = answers["zero 2"][1]["phases"]
+    part = whole["forward"]["groups"]["weights"] / 4
+    assert whole["backward end"]["groups"]["gradients"] == pytest.approx(2 * part, rel=0.2)
+    assert whole["optimizer"]["groups"]["gradients"] == pytest.approx(4 * part, rel=0.05)
+    assert whole["optimizer"]["groups"]["optimizer"] == pytest.approx(6 * part, rel=0.05)
+    assert whole["backward start"]["groups"]["buffers"] == pytest.approx(2 * 4096 * 2, abs=512)
+
+
+def test_what_a_stream_reserves_serves_no_other(answers: dict[str, list[dict[str, Any]]]) -> None:
+    """FSDP gathers on streams of its own, so that it reserves more than it would on one."""
+    whole = answers["fsdp"][1]
+    assert (
+        whole["reserved_bytes"] > whole["allocated_bytes"] + whole["phases"]["forward"]["groups"]["buffers"]
+    )
