@@ -28,7 +28,7 @@ from .choices import (
 )
 from .packing import against_packing, choose_packings, is_worth_a_look, packing_reasons
 from .published import splittable
-from .search import Measured, NEAR, Option, Question, Ranking, search, simplest_first, timed
+from .search import NEAR, Measured, Option, Question, Ranking, search, simplest_first, timed
 
 ON_CPU = frozenset({"single", "ddp"})
 """Engines that are looked at unasked without accelerators: sharding the memory of one host saves nothing."""
