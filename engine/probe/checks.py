@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..calibration import calibration_file, match, read_calibrations, workload_key
 from ..doctor import Finding
 from ..doctor import Level as DoctorLevel
-from ..errors import BadInput, FtwizError
+from ..errors import FtwizError
 from ..job import LoadedJob
 from ..memory import estimate
 from ..memory.verdict import place_verdict, shared_verdict, verdict
@@ -21,7 +20,7 @@ from ..specs.estimate import Estimate, Verdict
 from ..specs.machine import Device, Machine
 from ..specs.workload import Workload
 from ..supervise.measured import workload_here
-from .fit import fit_of, probe_estimate
+from .known import known_here, known_of
 from .model_checks import look_at_data, look_at_model
 from .result import Level, Result, guarded, ok, problem, size, warning
 
@@ -65,7 +64,7 @@ def check_job(loaded: LoadedJob, around: Surroundings) -> Iterator[Result]:
     yield from guarded("data", lambda: look_at_data(job))
     yield from guarded("stack", look_at_stack)
     try:
-        prepared = prepare(loaded, around.machine)
+        prepared = prepare(loaded, around.machine, measured=known_of(around.environ, around.machine))
     except FtwizError as error:
         # What is wrong with model or data has been said: once is enough.
         yield problem("plan", error.message, error.hint)
@@ -151,19 +150,8 @@ def best_estimate(
 ) -> tuple[Estimate, str]:
     """Return the estimate to go by, and in a few words where it is from."""
     modelled = estimate(workload)
-    host = around.machine.host
-    rows = match(
-        read_calibrations(calibration_file(around.environ)),
-        workload_key(workload),
-        device_kind=workload.device_kind,
-        device_name=devices[0].name if devices else host.cpu_name,
-        device_bytes=devices[0].total_bytes if devices else host.total_bytes,
-    )
-    try:
-        found = probe_estimate(workload, fit_of(rows), modelled)
-    except BadInput:  # it was never probed here
-        return modelled, "estimated"
-    return found, found.basis
+    found = known_here(around.environ, around.machine, devices)(workload, modelled)
+    return (modelled, "estimated") if found is None else (found, found.basis)
 
 
 def planned_devices(prepared: Prepared, machine: Machine) -> tuple[Device, ...]:

@@ -57,8 +57,12 @@ class Fit:
     @property
     def where(self) -> str:
         """Device and day, for a reader."""
-        day = time.strftime("%Y-%m-%d", time.gmtime(self.t))
-        return f"{self.device_name or self.device_kind}, {day}"
+        return where_and_when(self)
+
+
+def where_and_when(of: "Fit | Calibration") -> str:
+    """Return device and day of a measurement, for a reader."""
+    return f"{of.device_name or of.device_kind}, {time.strftime('%Y-%m-%d', time.gmtime(of.t))}"
 
 
 def fit_of(rows: Sequence[Calibration]) -> Fit:

@@ -13,6 +13,7 @@ from ..specs.machine import CPU, Machine
 from ..specs.run import RunState
 from ..supervise.diagnose import UNKNOWN
 from .fit import Fit, fit_of
+from .known import known_of
 from .result import Result, ok, problem, size, warning
 from .trial import Outcome, plan_trial, run_trial, trial_folder, trial_lengths
 
@@ -77,7 +78,7 @@ def smoke_test(
     """
     check_stack()
     lengths = trial_lengths(loaded.job.train.max_length)
-    strategy = prepare(loaded, machine).plan.strategy
+    strategy = prepare(loaded, machine, measured=known_of(environ, machine)).plan.strategy
     deadline = time.monotonic() + seconds
     outcomes: dict[int, Outcome] = {}
     with trial_folder(runs_root(environ).parent) as folder:

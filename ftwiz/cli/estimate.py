@@ -138,7 +138,7 @@ def answer(options: Options) -> Report:
     recipe = recipe_of(options, place, model.spec)
     stack = installed_stack()
     workload = recipe_workload(recipe, model.spec, stack=stack)
-    found = _exact(workload, model) if options.exact else fast_estimate(workload)
+    found = _exact(workload, model) if options.exact else _measured_or_modelled(workload, place)
     judge = _judge(place, recipe)
     device = judge(found)
     question = Question(
@@ -192,6 +192,21 @@ def _host(found: Estimate, place: Target, recipe: Recipe) -> Verdict:
         return _judge(place, recipe)(found)
     free = place.host_total_bytes if place.host_free_bytes is None else place.host_free_bytes
     return place_verdict(found, "host", free)
+
+
+def _measured_or_modelled(workload: Workload, place: Target) -> Estimate:
+    """Return what probes and runs of this workload took on such a device, or else the fast estimate."""
+    from ..engine.calibration import calibration_file
+
+    modelled = fast_estimate(workload)
+    if not calibration_file(os.environ).exists():
+        return modelled  # most often so, and then the probe's room need not be loaded
+    from ..engine.probe.known import Known
+
+    known = Known(
+        environ=os.environ, device_kind=place.kind, device_name=place.name, device_bytes=place.total_bytes
+    )
+    return known(workload, modelled) or modelled
 
 
 def _exact(workload: Workload, model: NamedModel) -> Estimate:

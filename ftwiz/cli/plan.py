@@ -1,6 +1,7 @@
 """The commands that only tell: plan, presets and schema."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ def plan(
     from ..engine.hardware.written import parse_machine
     from ..engine.job import load_job
     from ..engine.prepare import prepare
+    from ..engine.probe.known import known_of
     from ..engine.rundir import write_plan
     from .show import files_text, plan_text, written_text
     from .terminal import columns
@@ -64,7 +66,7 @@ def plan(
     loaded = load_job(job, overrides=overrides)
     machine = detect() if spec is None else parse_machine(spec)
     cluster = _cluster(machine.num_nodes, **meeting)
-    prepared = prepare(loaded, machine, cluster=cluster)
+    prepared = prepare(loaded, machine, cluster=cluster, measured=known_of(os.environ, machine))
     if folder is not None:
         write_plan(folder, prepared.files)
         click.echo(written_text(prepared, folder))

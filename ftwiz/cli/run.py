@@ -57,9 +57,11 @@ def launch(loaded: "LoadedJob", how: Follow | None = None) -> int:
     """
     from ..engine.hardware import detect
     from ..engine.prepare import check_stack, prepare, write
+    from ..engine.probe.known import known_of
     from ..engine.rundir import runs_root
 
-    prepared = prepare(loaded, detect())
+    machine = detect()
+    prepared = prepare(loaded, machine, measured=known_of(os.environ, machine))
     strategy = prepared.plan.strategy
     check_stack(strategy.backend, packs=strategy.quantization != "none")
     return start_and_follow(write(prepared, runs_root(os.environ)), how or Follow())
@@ -125,10 +127,12 @@ def _load(job: Path | None, preset: str | None, overrides: tuple[str, ...]) -> "
 def _show(loaded: "LoadedJob", *, as_json: bool) -> None:
     from ..engine.hardware import detect
     from ..engine.prepare import prepare
+    from ..engine.probe.known import known_of
     from .show import files_text, plan_text
     from .terminal import columns
 
-    prepared = prepare(loaded, detect())
+    machine = detect()
+    prepared = prepare(loaded, machine, measured=known_of(os.environ, machine))
     if as_json:
         click.echo(prepared.files["plan.json"], nl=False)
         return

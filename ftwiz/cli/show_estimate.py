@@ -275,7 +275,8 @@ def _peak_terms(estimate: Estimate, where: Place) -> tuple[Term, ...]:
 
 
 def _sureness(estimate: Estimate) -> str:
-    return f"{estimate.tier} tier, within {100 * estimate.uncertainty:.0f} %: {safe(estimate.basis)}"
+    how = "measured here" if estimate.tier == "probe" else f"{estimate.tier} tier"
+    return f"{how}, within {100 * estimate.uncertainty:.0f} %: {safe(estimate.basis)}"
 
 
 def _fix(report: Report, width: int) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Answers of the wizard -> what is wrong, what was found, the job and its plan. Reads files, writes none."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,13 @@ from ...engine.data import inspect
 from ...engine.errors import BadInput, FtwizError
 from ...engine.job import LoadedJob, dump_job, model_spec, parse_job
 from ...engine.plan import recommend
+from ...engine.probe.known import known_of
 from ...engine.specs.data import DataSummary
 from ...engine.specs.job import DEMO_MODEL, Data, Job, Method, RunOptions
 from ...engine.specs.machine import Machine
 from ...engine.specs.model import ModelSpec
 from ...engine.specs.plan import Plan
+from ...engine.stack import installed_stack
 from .state import Answers, Field
 
 HELD_OUT_SHARE = 0.02
@@ -98,7 +101,8 @@ class Checker:
         if answers.data != self.preset_data:
             job = _holding_out(job, summary)
         try:
-            plan = recommend(job, model, self.machine)
+            known = known_of(os.environ, self.machine)
+            plan = recommend(job, model, self.machine, stack=installed_stack(), measured=known)
         except FtwizError as error:
             return Review(model=model, data=summary, job=job, plan_problem=error.message)
         return Review(model=model, data=summary, job=job, plan=plan)
