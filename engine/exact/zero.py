@@ -2,11 +2,13 @@
 
 from ..memory.sharding import buffer_terms
 from ..memory.states import state_terms
-from ..specs.estimate import Term
+from ..specs.estimate import PHASES, Term
 from ..specs.workload import Workload
 
 NOTE = "DeepSpeed's engine cannot be traced: one rank's activations are, and its states are in closed form"
 WRITTEN_DOWN = "DeepSpeed's engine is a stand-in that allocates what its source does, in its order"
+_COORDINATOR = "deepspeed 0.19.8, runtime/zero/partitioned_param_coordinator.py: __allgather_stream"
+_GATHERED = "parameters gathered and fetched ahead"
 _TRACED = frozenset({"activations", "logits", "overhead"})
 _WHOLE_WEIGHTS, _SPREAD_WEIGHTS = 2, 3
 
@@ -47,4 +49,27 @@ def with_states(traced: tuple[Term, ...], workload: Workload) -> tuple[Term, ...
         Refused: The model's parameters are not known.
     """
     kept = tuple(term for term in traced if term.group in _TRACED)
-    return (*state_terms(workload), *buffer_terms(workload), *kept)
+    buffers = buffer_terms(workload)
+    return (*state_terms(workload), *buffers, *_gathered_before(buffers), *kept)
+
+
+def _gathered_before(buffers: tuple[Term, ...]) -> tuple[Term, ...]:
+    """What was gathered for another phase and is let go: it serves only the stream that gathers."""
+    held = {
+        phase: sum(term.num_bytes for term in buffers if term.name == _GATHERED and phase in term.phases)
+        for phase in PHASES
+    }
+    most = max(held.values())
+    return tuple(
+        Term(
+            name="cache of the gathering stream",
+            group="overhead",
+            num_bytes=most - own,
+            phases=(phase,),
+            formula=f"{most:,} B gathered at most - {own:,} B now",
+            source=_COORDINATOR,
+            place="reserved",
+        )
+        for phase, own in held.items()
+        if most > own and phase != "load"
+    )

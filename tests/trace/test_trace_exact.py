@@ -82,8 +82,25 @@ def test_another_stage_of_zero_holds_other_states_with_the_same_activations(trac
     terms = zero.with_states(traced.terms, sharded)
     kept = [term for term in traced.terms if term.group in ("activations", "logits")]
     assert [term for term in terms if term in kept] == kept
+    cached = {term.phases[0]: term.num_bytes for term in terms if "gathering stream" in term.name}
+    gathered = {name: term.num_bytes for term in terms if "gathered" in term.name for name in term.phases}
+    assert cached["optimizer"] == max(gathered.values())  # nothing is gathered for the update
     states = sum(term.num_bytes for term in terms if term.group == "weights" and "forward" in term.phases)
     assert 0 < states < sum(term.num_bytes for term in traced.terms if term.group == "weights")
+
+
+def test_a_stage_of_zero_is_traced_or_in_closed_form_and_says_which() -> None:
+    def sharded(stage: Any, **rest: Any) -> Workload:
+        sharding = Sharding(backend="zero", num_ranks=8, num_shards=8, zero_stage=stage, **rest)
+        return replace(WORKLOAD, sharding=sharding)
+
+    assert not zero.needs_closed_form(sharded(2, master="fp32"))
+    for workload in (sharded(1, master="fp32"), sharded(2), sharded(3, master="fp32"),
+                     sharded(2, master="fp32", offload_optimizer="cpu")):  # fmt: skip
+        assert zero.needs_closed_form(workload)
+    assert zero.is_written_down(sharded(3, master="fp32"))
+    assert zero.completed((), sharded(2, master="fp32")) == ((), (zero.WRITTEN_DOWN,))
+    assert zero.completed((), sharded(3))[1] == (zero.NOTE,)
 
 
 @pytest.mark.train
