@@ -143,7 +143,7 @@ def _json_lines(path: Path, file: BinaryIO) -> Iterator[NumberedRow]:
 
 def _json_line(path: Path, number: int, line: str) -> NumberedRow:
     try:
-        value = json.loads(line)
+        value = json.loads(line.rstrip("\r\n"))
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}:{number}: not JSON: {error.msg} (column {error.colno})") from error
     except (ValueError, RecursionError) as error:

@@ -69,16 +69,16 @@ def build(classes: Classes, parts: Parts, *, task: str = "CAUSAL_LM", **more: An
     Raises:
         BadInput: The rows cannot be used with this tokenizer.
     """
-    from datasets import Dataset
     from jinja2 import TemplateError
 
+    chat.check_tools(parts.tokenizer, parts.train_rows)
     parts.narrate(f"tokenizing {len(parts.train_rows) + len(parts.eval_rows)} rows")
     try:
         built = _found(classes, classes.trainer)(
             model=parts.model,
             args=parts.config,
-            train_dataset=Dataset.from_list(list(parts.train_rows)),
-            eval_dataset=Dataset.from_list(list(parts.eval_rows)) if parts.eval_rows else None,
+            train_dataset=dataset(parts.train_rows),
+            eval_dataset=dataset(parts.eval_rows) if parts.eval_rows else None,
             processing_class=parts.tokenizer,
             peft_config=adapter(parts.method, task),
             callbacks=list(parts.callbacks),
@@ -97,6 +97,17 @@ def build(classes: Classes, parts: Parts, *, task: str = "CAUSAL_LM", **more: An
             hint="raise train.max_length above the length of the questions",
         )
     return built
+
+
+def dataset(rows: Sequence[chat.Row]) -> Any:
+    """Return rows as a data set that changes none of them.
+
+    A table has one type for each column: without ``use_json`` it would give every call of a tool the
+    arguments of all others, as nulls, and refuse a column of numbers here and text there (datasets 5.2).
+    """
+    from datasets import Dataset
+
+    return Dataset.from_list(list(rows), on_mixed_types="use_json")
 
 
 def read_reference_like(parts: Parts) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..errors import BadInput
+
 Row = Mapping[str, Any]
 
 PLAIN_TEMPLATE = (
@@ -24,8 +26,9 @@ def split_answers(rows: Sequence[Row]) -> list[Row]:
     split: list[Row] = []
     for row in rows:
         messages = row["messages"]
+        rest = {name: value for name, value in row.items() if name != "messages"}
         split += [
-            {"prompt": list(messages[:i]), "completion": [message]}
+            {**rest, "prompt": list(messages[:i]), "completion": [message]}
             for i, message in enumerate(messages)
             if message["role"] == "assistant" and i > 0
         ]
@@ -37,6 +40,25 @@ def fit_template(tokenizer: Any, narrate: Callable[[str], None]) -> None:
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
         narrate("the tokenizer has no chat template: using plain text (### User: ... ### Assistant: ...)")
+
+
+def check_tools(tokenizer: Any, rows: Sequence[Row]) -> None:
+    """Refuse calls of tools that the chat template would leave out without a word.
+
+    Raises:
+        BadInput: Rows call tools, and the template does not write calls.
+    """
+    if "tool_calls" not in str(tokenizer.chat_template) and any(map(calls_tools, rows)):
+        raise BadInput(
+            "the rows call tools, and the tokenizer's chat template leaves such calls out",
+            hint="take a model whose template writes tool_calls, or take the calls out of the data",
+        )
+
+
+def calls_tools(row: Row) -> bool:
+    """Whether a message of a row calls a tool."""
+    lists = (row.get(name) for name in ("messages", "prompt", "completion", "chosen", "rejected"))
+    return any(message.get("tool_calls") for messages in lists for message in messages or ())
 
 
 def marks_answers(tokenizer: Any) -> bool:

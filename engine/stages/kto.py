@@ -52,9 +52,7 @@ def trainer(parts: building.Parts) -> Any:
     Raises:
         BadInput: The rows cannot be used with this tokenizer.
     """
-    from datasets import Dataset
-
     chat.fit_template(parts.tokenizer, parts.narrate)
     building.read_reference_like(parts)
-    shuffled = Dataset.from_list(list(parts.train_rows)).shuffle(seed=parts.config.seed)
+    shuffled = building.dataset(parts.train_rows).shuffle(seed=parts.config.seed)
     return building.build(CLASSES, replace(parts, train_rows=shuffled))

@@ -73,6 +73,19 @@ class Speller:
         """Return the length of a text that carries its special tokens itself."""
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def lost(self, row: Mapping[str, Any], spelled: Sequence[Spelled]) -> str | None:
+        """Return what of a row the template leaves out, or ``None``: a role, or calls of tools."""
+        texts = [one.text for one in spelled]
+        for name in ("messages", "prompt", "completion", "chosen", "rejected"):
+            for message in row.get(name) or ():
+                names = [call["function"]["name"] for call in message.get("tool_calls") or ()]
+                if not all(any(word in text for text in texts) for word in names):
+                    return "calls of tools"
+                content = message["content"].strip()
+                if not any(content in text for text in texts):
+                    return f"texts of {message['role']}"
+        return None
+
     def spell(self, row: Mapping[str, Any], shape: RowShape, *, answers_only: bool) -> list[Spelled]:
         """Return what the model sees of a row.
 

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from ..engine.data.survey import Survey
     from ..engine.specs.job import Job
-    from ..engine.worker.spelling import Spelled, Speller
+    from ..engine.worker.spelling import Speller
     from .show_data import Measured
 
 _STAGES = ("pt", "sft", "rm", "dpo", "kto", "orpo", "simpo", "grpo", "rloo")
@@ -126,11 +126,10 @@ def _measured(surveyed: "Survey", look: "Look") -> "Measured":
     from .show_data import Lengths, Measured, plain_pieces
 
     lengths = Lengths.of(surveyed.characters, unit="characters", limit=None)
-    missing, shown = look.missing, None
+    missing, shown, lost = look.missing, None, Counter[str]()
     if look.speller is not None:
         try:
-            spelled = (look.speller.spell(row, surveyed.shape, answers_only=True) for row in surveyed.drawn)
-            counts = Counter(_num_tokens(texts, look.speller) for texts in spelled)
+            counts, lost = _spelled(surveyed, look.speller)
             lengths = Lengths.of(counts, unit="tokens", limit=look.max_length)
             shown = [
                 look.speller.spell(row, surveyed.shape, answers_only=look.answers_only)
@@ -147,10 +146,19 @@ def _measured(surveyed: "Survey", look: "Look") -> "Measured":
             else shown
         ),
         missing=missing,
+        lost=dict(lost),
         is_spelled=shown is not None,
         has_template=look.speller is not None and look.speller.has_template,
     )
 
 
-def _num_tokens(texts: "list[Spelled]", speller: "Speller") -> int:
-    return max(speller.num_tokens(one.text) for one in texts)
+def _spelled(surveyed: "Survey", speller: "Speller") -> tuple[Counter[int], Counter[str]]:
+    """Return the lengths of the rows that were drawn, in tokens, and what the template leaves out of them."""
+    counts: Counter[int] = Counter()
+    lost: Counter[str] = Counter()
+    for row in surveyed.drawn:
+        texts = speller.spell(row, surveyed.shape, answers_only=True)
+        counts[max(speller.num_tokens(one.text) for one in texts)] += 1
+        missing = None if surveyed.shape in {"text", "prompt_only"} else speller.lost(row, texts)
+        lost.update([missing] if missing else [])
+    return counts, lost

@@ -71,6 +71,8 @@ class Measured:
     """The first rows, each one text, or two for a pair."""
     missing: str
     """Why no tokens were counted; empty when they were."""
+    lost: Mapping[str, int]
+    """What the chat template leaves out -> in how many of the rows that were measured."""
     is_spelled: bool
     """Whether rows are shown as the model sees them."""
     has_template: bool
@@ -92,6 +94,7 @@ class Measured:
             "bad_share": survey.bad_share,
             "bad": survey.bad,
             "lengths": None if self.lengths is None else asdict(self.lengths),
+            "left_out_by_template": dict(self.lost),
             "no_tokens_because": self.missing or None,
             "rows": [
                 [
@@ -135,6 +138,9 @@ def _facts(file: Measured, stage: str, width: int) -> Iterator[str]:
     if file.lengths is not None:
         yield from _fact("lengths", _lengths(file), width)
         yield from _fact("cut", _cut(file), width)
+        for what, number in file.lost.items():
+            told = f"the chat template leaves out {what}, in {number:,} of {file.lengths.num_rows:,} rows"
+            yield from _fact("lost", told, width)
 
 
 def _rows(survey: Survey) -> str:
