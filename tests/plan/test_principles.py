@@ -1,4 +1,4 @@
-"""What holds for every plan: bounds change no winner, a fit is one, the simpler of equals, more is not slower."""
+"""What holds for every plan: bounds change no winner, a fit is one, more devices are not slower."""
 
 import pytest
 

@@ -224,6 +224,35 @@ def test_every_real_run_adds_its_own_row_also_when_it_is_stopped_at_once(
     wait_for(lambda: not process.alive(supervisor))
 
 
+@pytest.mark.train
+@pytest.mark.timeout(200)
+def test_the_second_plan_predicts_what_the_first_run_measured(
+    run_ftwiz: Callable[..., Any], home: Path, tmp_path: Path, tiny_model: Path, qa_rows: Path
+) -> None:
+    job = tmp_path / "job.yaml"
+    text = {
+        "model": {"name_or_path": str(tiny_model)},
+        "data": {"path": str(qa_rows)},
+        "run": {"num_samples": 0},
+        "train": {"max_steps": 12, "global_batch_size": 4, "max_length": 16, "assistant_only_loss": False},
+    }
+    job.write_text(json.dumps(text))
+    plain = json.loads(run_ftwiz("plan", job, "--json", cwd=home).stdout)["predicted"]
+    done = run_ftwiz("run", job, "--no-tui", cwd=home, timeout=120)
+    assert done.returncode == 0, done.stdout
+    (row,) = read_calibrations(home / "calibration.jsonl")
+    assert row.predicted_step_seconds
+    assert row.step_seconds
+    assert row.tokens_per_second
+    told = json.loads(run_ftwiz("plan", job, "--json", cwd=home).stdout)
+    assert 1 / 1.5 < told["predicted"]["tokens_per_second"] / row.tokens_per_second < 1.5
+    assert told["predicted"]["step_seconds"] != plain["step_seconds"]
+    speed = next(reason["text"] for reason in told["reasons"] if reason["about"] == "speed")
+    assert "corrected by 1 run here" in speed
+    other = run_ftwiz("plan", job, "--json", "--machine", "8cpu+64GB", cwd=home).stdout
+    assert "corrected by" not in other, "what ran here says nothing about another machine"
+
+
 def wait_for(what: Callable[[], Any], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not what():
