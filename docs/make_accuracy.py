@@ -1,8 +1,9 @@
 """Writes docs/accuracy.md from a file of measurements: ``python docs/make_accuracy.py ROWS.json``.
 
 The exact tier takes seconds a row and remembers its answers: an interrupted run goes on where it was, and
-``--remembered`` before the file traces nothing anew. The page holds the errors of every row, and its figures
-are computed from those, so that anyone can check them.
+``--remembered`` before the file traces nothing anew. ``--fast`` asks the fast tier alone and keeps the exact
+tier's errors of the page as it is, with the code that they are of. The page holds the errors of every row,
+and its figures are computed from those, so that anyone can check them.
 """  # noqa: INP001 - a script
 
 import re
@@ -15,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ftwiz.engine.accuracy.rivals import RIVALS
-from ftwiz.engine.accuracy.row import read_rows
+from ftwiz.engine.accuracy.row import Row, read_rows
 from ftwiz.engine.accuracy.score import TIERS, Outcome, TierName, score, share_off
 from ftwiz.engine.accuracy.sources import SOURCES
 from ftwiz.engine.accuracy.summary import Figures, figures
@@ -26,6 +27,8 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "
 GOALS: dict[str, tuple[float, float]] = {"fast": (0.05, 0.12), "exact": (0.02, 0.06)}
 """Median and 90th percentile that each tier is meant to reach."""
 NONE = "n/a"
+NOT_TRACED = "not traced when this was written"
+EVERY, SHOWN = "Every row", "Every row that is not fully specified"
 FIGURE_HEAD = "rows | median | mean | p90 | worst | bias | within 5 % | within 10 %"
 ROW_HEAD = ("row", "source", "counter", *TIERS, *(rival.name for rival in RIVALS))
 
@@ -39,6 +42,13 @@ lengths add to the allocator's gaps was read off ms-swift's runs, and the contex
 Errors are shares of the measured bytes: `+5.0` is 5 % too much. Every figure is computed from the errors of
 the rows below, which are rounded to 0.1 %. p90 is the error that nine of ten rows stay within (nearest rank),
 bias the median of the signed errors. The measured values themselves are in the publications.
+
+A row counts when it is fully specified: the tokens of every step that the counter looks back on are known. A
+step's peak hangs on its tokens, and what the allocator keeps hangs on those of all steps before it, in their
+order. So a row of batches that are of many lengths does not count where the counter holds the allocator's
+cache or the driver's view of it, nor where the longest batch is known only by its upper bound. This is
+decided by what a source says of its batches, for all of its rows alike, and not by their errors; those are
+shown in a table of their own.
 """
 FORMAT = """## The file of measurements
 
@@ -69,6 +79,8 @@ class Line:
     counter: str
     errors: tuple[float | None, ...]
     """In the order of ROW_HEAD: tiers, then rivals."""
+    missing: str = ""
+    """Why it is shown and does not count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,56 +88,101 @@ class Results:
     """All that the page shows."""
 
     code: str
+    """Of the fast tier."""
+    exact_code: str
     stack: str
     lines: tuple[Line, ...]
+    """Those that count come first."""
     not_scored: tuple[tuple[str, str], ...]
     """Row, reason."""
 
 
 def page(results: Results) -> str:
     """Return the text of docs/accuracy.md."""
-    parts = [INTRODUCTION, f"Code: {results.code}. Stack: {results.stack}.\n", _goals(results)]
-    parts += [_batches(results), _sources(results), _counters(results), _rivals(results)]
-    parts += [_assumptions(), _rows(results), _not_scored(results), FORMAT]
+    counted = [line for line in results.lines if not line.missing]
+    shown = [line for line in results.lines if line.missing]
+    code = f"Code: {results.code}; of the exact tier: {results.exact_code}. Stack: {results.stack}.\n"
+    parts = [INTRODUCTION, code, _goals(counted)]
+    parts += [_sources(counted), _counters(counted), _rivals(counted), _shown(shown)]
+    parts += [_assumptions(), _rows(EVERY, counted), _rows(SHOWN, shown), _not_scored(results), FORMAT]
     return "\n".join(parts)
 
 
 def read_page(text: str) -> Results:
     """Read a page back."""
-    head = re.search(r"^Code: (.*)\. Stack: (.*)\.$", text, re.MULTILINE)
+    head = re.search(r"^Code: (.*?)(?:; of the exact tier: (.*))?\. Stack: (.*)\.$", text, re.MULTILINE)
     assert head is not None
-    lines = [_cells(row) for row in _section(text, "Every row")]
+    reason_of = {source.title: source.missing or "" for source in SOURCES}
+    tables = [(EVERY, False), (SHOWN, True)]
+    lines = [(_cells(row), is_shown) for title, is_shown in tables for row in _section(text, title)]
     reasons = [_cells(row) for row in _section(text, "Rows without a score")]
     return Results(
         code=head[1],
-        stack=head[2],
+        exact_code=head[2] or head[1],
+        stack=head[3],
         lines=tuple(
-            Line(id=cells[0], source=cells[1], counter=cells[2], errors=tuple(map(_share, cells[3:])))
-            for cells in lines
+            Line(
+                id=cells[0],
+                source=cells[1],
+                counter=cells[2],
+                errors=tuple(map(_share, cells[3:])),
+                missing=reason_of.get(cells[1], "") if is_shown else "",
+            )
+            for cells, is_shown in lines
         ),
         not_scored=tuple((name, cells[0]) for cells in reasons for name in cells[2].split()),
     )
 
 
-def results_of(rows: Path, *, remembered: bool = False) -> Results:
-    """Score a file of measurements in both tiers and beside the rivals."""
+def results_of(rows: Path, *, remembered: bool = False, before: Results | None = None) -> Results:
+    """Score a file of measurements in both tiers and beside the rivals.
+
+    Args:
+        rows: The file.
+        remembered: Of the exact tier, only what was traced before.
+        before: A page whose errors of the exact tier are kept; nothing is traced.
+    """
     read = read_rows(rows)
-    scored = {tier: score(read, tier, with_rivals=tier == "fast", remembered=remembered) for tier in TIERS}
-    found = {tier: _told(tier, outcomes, len(read)) for tier, outcomes in scored.items()}
+    fast = _told("fast", score(read, "fast", with_rivals=True), len(read))
+    exact = _kept(before) if before else _exact(read, remembered=remembered)
     lines, reasons = [], []
-    for fast, exact in zip(found["fast"], found["exact"], strict=True):
-        if fast.measured_bytes is None or fast.counter is None:
-            reasons.append((fast.id, fast.not_scored or ""))
+    for one in fast:
+        if one.measured_bytes is None or one.counter is None:
+            reasons.append((one.id, one.not_scored or ""))
             continue
-        reasons += [
-            (f"{one.id}:{tier}", one.not_scored)
-            for tier, one in (("fast", fast), ("exact", exact))
-            if one.not_scored
-        ]
-        rivals = [share_off(fast.rivals.get(rival.name), fast.measured_bytes) for rival in RIVALS]
-        errors = tuple(None if one is None else round(one, 3) for one in (fast.error, exact.error, *rivals))
-        lines.append(Line(id=fast.id, source=fast.source, counter=fast.counter, errors=errors))
-    return Results(code=_code(), stack=_stack(), lines=tuple(lines), not_scored=tuple(reasons))
+        error, why = exact.get(one.id, (None, NOT_TRACED))
+        if one.predicted_bytes is None:
+            reasons.append((f"{one.id}:fast", one.not_scored or ""))
+        if why:
+            reasons.append((f"{one.id}:exact", why))
+        rivals = [share_off(one.rivals.get(rival.name), one.measured_bytes) for rival in RIVALS]
+        errors = tuple(None if e is None else round(e, 3) for e in (one.shown_error, error, *rivals))
+        missing = one.not_scored if one.predicted_bytes is not None else None
+        lines.append(
+            Line(id=one.id, source=one.source, counter=one.counter, errors=errors, missing=missing or "")
+        )
+    lines.sort(key=lambda line: bool(line.missing))
+    code = _code()
+    exact_code = before.exact_code if before else code
+    return Results(
+        code=code, exact_code=exact_code, stack=_stack(), lines=tuple(lines), not_scored=tuple(reasons)
+    )
+
+
+def _exact(read: list[Row], *, remembered: bool) -> dict[str, tuple[float | None, str]]:
+    """Ask the exact tier: by row its error, or why there is none."""
+    outcomes = _told("exact", score(read, "exact", remembered=remembered), len(read))
+    return {
+        one.id: (one.shown_error, "" if one.predicted_bytes is not None else one.not_scored or "")
+        for one in outcomes
+    }
+
+
+def _kept(before: Results) -> dict[str, tuple[float | None, str]]:
+    """Return the same of a page."""
+    index = TIERS.index("exact")
+    reasons = {name: reason for name, reason in before.not_scored if name.endswith(":exact")}
+    return {line.id: (line.errors[index], reasons.get(f"{line.id}:exact", "")) for line in before.lines}
 
 
 def _told(tier: TierName, outcomes: Iterator[Outcome], total: int) -> list[Outcome]:
@@ -147,10 +204,10 @@ def _stack() -> str:
     return ", ".join(f"{name} {installed_version(name) or NONE}" for name in PACKAGES)
 
 
-def _goals(results: Results) -> str:
+def _goals(counted: Sequence[Line]) -> str:
     lines = ["## Goals", "", f"| tier | goal: median, p90 | {FIGURE_HEAD} | reached |", _rule(11)]
     for index, tier in enumerate(TIERS):
-        found = figures(_errors(results.lines, index))
+        found = figures(_errors(counted, index))
         median, p90 = GOALS[tier]
         reached = found is not None and found.median <= median and found.p90 <= p90
         cells = [tier, f"{median:.0%}, {p90:.0%}", *_figures(found), "yes" if reached else "no"]
@@ -158,23 +215,24 @@ def _goals(results: Results) -> str:
     return "\n".join([*lines, ""])
 
 
-def _batches(results: Results) -> str:
-    varied = {source.title for source in SOURCES if source.lengths_vary}
-    words = {True: "many lengths", False: "one length, or packed"}
-    return _grouped("By batch", "batches are of", results, lambda line: words[line.source in varied])
+def _sources(counted: Sequence[Line]) -> str:
+    return _grouped("By source", "source", counted, lambda line: line.source)
 
 
-def _sources(results: Results) -> str:
-    return _grouped("By source", "source", results, lambda line: line.source)
+def _counters(counted: Sequence[Line]) -> str:
+    return _grouped("By counter", "counter", counted, lambda line: line.counter)
 
 
-def _counters(results: Results) -> str:
-    return _grouped("By counter", "counter", results, lambda line: line.counter)
+def _shown(shown: Sequence[Line]) -> str:
+    """Figures of what does not count, with the reason."""
+    table = _grouped("Not fully specified, shown for honesty", "source", shown, lambda line: line.source)
+    reasons = {line.source: line.missing for line in shown}
+    return "\n".join([table, *(f"- {source}: {why}." for source, why in sorted(reasons.items())), ""])
 
 
-def _grouped(title: str, head: str, results: Results, key: Callable[[Line], str]) -> str:
+def _grouped(title: str, head: str, chosen: Sequence[Line], key: Callable[[Line], str]) -> str:
     groups: dict[str, list[Line]] = defaultdict(list)
-    for line in results.lines:
+    for line in chosen:
         groups[key(line)].append(line)
     lines = [f"## {title}", "", f"| {head} | tier | {FIGURE_HEAD} |", _rule(10)]
     for name in sorted(groups):
@@ -183,7 +241,7 @@ def _grouped(title: str, head: str, results: Results, key: Callable[[Line], str]
     return "\n".join([*lines, ""])
 
 
-def _rivals(results: Results) -> str:
+def _rivals(counted: Sequence[Line]) -> str:
     """Everyone on the rows that a rival applies to and that both tiers score."""
     lines = [
         "## Beside other estimators",
@@ -195,9 +253,7 @@ def _rivals(results: Results) -> str:
     lines += ["", f"| estimator | on the rows of | {FIGURE_HEAD} |", _rule(10)]
     for number, rival in enumerate(RIVALS):
         column = len(TIERS) + number
-        same = [
-            line for line in results.lines if None not in (line.errors[column], *line.errors[: len(TIERS)])
-        ]
+        same = [line for line in counted if None not in (line.errors[column], *line.errors[: len(TIERS)])]
         for name, index in ((rival.name, column), *((f"ftwiz {tier}", i) for i, tier in enumerate(TIERS))):
             lines.append(_row([name, rival.name, *_figures(figures(_errors(same, index)))]))
     return "\n".join([*lines, ""])
@@ -211,11 +267,9 @@ def _assumptions() -> str:
     return "\n".join(lines)
 
 
-def _rows(results: Results) -> str:
-    lines = ["## Every row", "", "Signed errors in per cent.", "", _row(ROW_HEAD), _rule(len(ROW_HEAD))]
-    lines += [
-        _row([line.id, line.source, line.counter, *map(_percent, line.errors)]) for line in results.lines
-    ]
+def _rows(title: str, chosen: Sequence[Line]) -> str:
+    lines = [f"## {title}", "", "Signed errors in per cent.", "", _row(ROW_HEAD), _rule(len(ROW_HEAD))]
+    lines += [_row([line.id, line.source, line.counter, *map(_percent, line.errors)]) for line in chosen]
     return "\n".join([*lines, ""])
 
 
@@ -267,7 +321,9 @@ def _cells(row: str) -> list[str]:
 
 
 def _section(text: str, title: str) -> list[str]:
-    """Return the rows of a section's table, without its head."""
+    """Return the rows of a section's table, without its head; none of a section that is not there."""
+    if f"## {title}\n" not in text:
+        return []
     body = text[text.index(f"## {title}\n") :].split("\n## ", 1)[0]
     return [line for line in body.splitlines() if line.startswith("| ")][1:]
 
@@ -275,9 +331,11 @@ def _section(text: str, title: str) -> list[str]:
 def main() -> None:
     """Write the page."""
     *options, rows = sys.argv[1:] or [""]
-    if not rows or options not in ([], ["--remembered"]):
-        sys.exit("usage: python docs/make_accuracy.py [--remembered] ROWS.json")
-    TARGET.write_text(page(results_of(Path(rows), remembered=bool(options))), encoding="utf8")
+    if not rows or options not in ([], ["--remembered"], ["--fast"]):
+        sys.exit("usage: python docs/make_accuracy.py [--remembered | --fast] ROWS.json")
+    before = read_page(TARGET.read_text(encoding="utf8")) if options == ["--fast"] else None
+    found = results_of(Path(rows), remembered=options == ["--remembered"], before=before)
+    TARGET.write_text(page(found), encoding="utf8")
 
 
 if __name__ == "__main__":

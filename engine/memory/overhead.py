@@ -10,6 +10,7 @@ from .cuts import places
 from .lines import HELD, Product, term
 from .state_key import Key, key_of
 from .states import kept_states
+from .tensors import largest
 
 MIB = 1 << 20
 DYNAMIC: frozenset[Group] = frozenset({"activations", "logits", "buffers"})
@@ -20,6 +21,7 @@ recomputed layer are many sizes over few bytes, kept activations are few sizes o
 GAPS_SOURCE = "traced steps replayed through a model of torch 2.13.0's CUDACachingAllocator"
 FULL_LOGITS: frozenset[LossHead] = frozenset({"logits", "logits-fp32", "logits-shifted"})
 """Loss heads that hold the logits of all tokens."""
+INT32_BYTES = 4
 BLOCK_SOURCE = "logits: gradients and states stay in their freed blocks, so that one more is taken"
 VARIED_SHARE = 0.20
 """More of it when every batch has another length: 15 to 25 % (modelscope/ms-swift's published runs)."""
@@ -55,6 +57,8 @@ CHANNEL_BYTES = (1 << 22) + 120 * 640 * 8 * 8 + 8 * 512 * 8 * 16
 """Buffers of a connection for the protocols Simple, LL128 and LL (NCCL, src/init.cc)."""
 CONNECTIONS = 3
 """Ring, tree upwards, tree downwards. 24 channels make 662 MiB; NVIDIA/nccl#964 measured 688 MiB on A100."""
+NET_CHANNELS, NET_STEPS, NET_CHUNK_BYTES = 32, 16, 128 * 1024
+NET_SOURCE = "NCCL 2.14.3 (torch 2.0), src/transport/net.cc, sharedBuffersInit: as much for one rank"
 HCCL_BYTES = 2 * 200 * 1_000_000
 """Sending and receiving buffer of a communicator: HCCL_BUFFSIZE is 200 MB."""
 HCCL_SOURCE = "Huawei CANN 8, environment variable HCCL_BUFFSIZE"
@@ -67,7 +71,16 @@ def overhead_terms(w: Workload, device_terms: Iterable[Term]) -> tuple[Term, ...
         w: The step.
         device_terms: Its other terms, of which the gaps of the allocator are a share.
     """
-    return (*fixed_overhead(w), *_paged(key_of(w)), *_gaps(w, tuple(device_terms)))
+    key = key_of(w)
+    return (*fixed_overhead(w), *_lone_rank(w, key), *_paged(key), *_gaps(w, tuple(device_terms)))
+
+
+def _lone_rank(w: Workload, key: Key) -> tuple[Term, ...]:
+    """DeepSpeed makes a communicator for one rank too, and old NCCL gives it buffers for a network."""
+    if w.device_kind != "cuda" or not key.zero or w.sharding.num_ranks > 1 or not key.has_old_torch:
+        return ()
+    products = [Product(NET_CHANNELS * NET_STEPS, NET_CHUNK_BYTES)]
+    return term("communication buffers", "overhead", products, PHASES, source=NET_SOURCE, place="driver")
 
 
 @lru_cache(maxsize=1024)
@@ -147,7 +160,7 @@ def _gaps(w: Workload, terms: tuple[Term, ...]) -> tuple[Term, ...]:
     lines = term(
         "gaps of the allocator",
         group,
-        [Product(shared, GAPS[w.checkpointing]), Product(again, 1)],
+        [Product(shared, GAPS[w.checkpointing]), Product(again, 1), Product(_unpacked(w), INT32_BYTES)],
         PHASES,
         source=f"{GAPS_SOURCE}; {BLOCK_SOURCE}" if again else GAPS_SOURCE,
         place="reserved",
@@ -177,6 +190,16 @@ def logits_block(w: Workload) -> int:
     is_narrow = w.loss == "logits-shifted" and w.autocast is None
     size = DTYPE_BYTES[w.weights] if is_narrow else DTYPE_BYTES["fp32"]
     return tokens_of(w) * (w.model.vocab_size or 0) * size
+
+
+def _unpacked(w: Workload) -> int:
+    """Elements of the largest weight that is unpacked from 32-bit integers, of a checkpointed model.
+
+    The 16-bit weights that a recomputed layer keeps are born in the block of integers that the one before
+    has left, so that the next finds none.
+    """
+    is_unpacked = w.quantization is not None and w.quantization.kind == "gptq"
+    return largest(key_of(w).held.packed) if is_unpacked and w.checkpointing == "full" else 0
 
 
 def dynamic_bytes(terms: Iterable[Term], *, counts_gradients: bool) -> tuple[int, int]:

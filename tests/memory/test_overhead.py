@@ -16,9 +16,9 @@ from ftwiz.engine.memory.overhead import (
 from ftwiz.engine.memory.states import state_terms
 from ftwiz.engine.specs.estimate import PHASES, Term
 from ftwiz.engine.specs.model import ModelSpec
-from ftwiz.engine.specs.workload import Sharding, Workload
+from ftwiz.engine.specs.workload import Quantization, Sharding, Workload
 
-from .conftest import fsdp, full, lora
+from .conftest import fsdp, full, lora, zero
 
 MIB = 2**20
 
@@ -117,6 +117,27 @@ def test_a_head_that_holds_all_logits_takes_one_more_of_its_largest_tensors(llam
     logits = replace(step(13 * tokens * vocabulary), group="logits")
     found = [t for t in overhead_terms(wide, (*state_terms(wide), logits)) if t.place == "reserved"]
     assert sum(t.num_bytes for t in found) == logits_block(wide)
+
+
+def test_unpacked_integers_leave_a_block_that_kept_weights_take(llama8b: ModelSpec) -> None:
+    """auto-gptq: 4 bytes for every element of the largest weight, where a layer is computed again."""
+    packed = lora(llama8b, quantization=Quantization(kind="gptq", double_quant=False))
+    assert gaps_of(packed) == gaps_of(lora(llama8b)) + 14336 * 4096 * 4
+    kept = replace(packed, checkpointing="none")
+    assert gaps_of(kept) == gaps_of(lora(llama8b, checkpointing="none"))
+
+
+def gaps_of(workload: Workload) -> int:
+    found = overhead_terms(workload, (*state_terms(lora(workload.model)), step(10**10)))
+    return sum(term.num_bytes for term in found if term.place == "reserved")
+
+
+def test_deepspeed_of_old_gives_one_rank_buffers_for_a_network(llama8b: ModelSpec) -> None:
+    alone = full(llama8b, sharding=zero(2, 1))
+    old = replace(alone, stack=replace(alone.stack, torch="2.0.1"))
+    for workload, size in ((old, 64 * MIB), (alone, 0), (replace(old, sharding=Sharding()), 0)):
+        found = overhead_terms(workload, state_terms(workload))
+        assert sum(t.num_bytes for t in found if t.name == "communication buffers") == size
 
 
 def test_overhead_is_named_in_every_phase(llama8b: ModelSpec) -> None:
