@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-DataFormat = Literal[
+NamedFormat = Literal[
     "messages",
     "sharegpt",
     "alpaca",
@@ -20,9 +20,10 @@ DataFormat = Literal[
     "unpaired_messages",
     "unpaired_sharegpt",
     "prompt_only",
-    "mixed",
 ]
-"""Layout of a row in the file; ``mixed`` for several files of different layouts."""
+"""Layout of a row in the file."""
+DataFormat = NamedFormat | Literal["mixed"]
+"""``mixed`` for several files of different layouts."""
 
 RowShape = Literal["messages", "prompt_completion", "text", "preference", "unpaired", "prompt_only"]
 """Columns that a row has for the trainer.

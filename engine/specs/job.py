@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from .data import NamedFormat
 from .workload import Stage
 
 DEMO_MODEL = "ftwiz:demo"
@@ -153,24 +154,7 @@ class Data(Section):
     path: DataPath | DataPaths
     """Data file: .jsonl, .json, .csv, .txt or .parquet (relative to the job file), or FOLDER/NAME for a
     name in the folder's dataset_info.json. A list of these trains on all of them."""
-    format: Literal[
-        "auto",
-        "messages",
-        "sharegpt",
-        "alpaca",
-        "prompt_completion",
-        "self_instruct",
-        "text",
-        "preference",
-        "preference_implicit",
-        "preference_alpaca",
-        "preference_sharegpt",
-        "unpaired",
-        "unpaired_alpaca",
-        "unpaired_messages",
-        "unpaired_sharegpt",
-        "prompt_only",
-    ] = "auto"
+    format: Literal["auto", NamedFormat] = "auto"
     """Layout of a row; auto reads it off the columns and says what it found."""
     columns: dict[ColumnName, ColumnName] = Field(default_factory=dict)
     """Names of your columns where they differ: {prompt: question, completion: answer}."""
