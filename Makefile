@@ -40,8 +40,9 @@ accuracy: $(VENV)/.installed-dev  ## Compare the memory estimate with measuremen
 grid: $(VENV)/.installed-train  ## Compare the fast memory estimate with the exact one on 240 configurations; writes docs/fast-against-exact.md.
 	nice $(BIN)/python tools/memory_grid.py
 
-bench: $(VENV)/.installed-dev  ## Measure: commands against a bare Python, hardware readings, bytes over the line, the worker against the plain script.
+bench: $(VENV)/.installed-dev  ## Measure: commands against a bare Python, planning, hardware readings, bytes over the line, the worker against the plain script.
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/plan.py
 	$(BIN)/python bench/hardware.py
 	$(BIN)/python bench/screen.py
 	$(BIN)/python bench/worker.py
