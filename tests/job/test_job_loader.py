@@ -8,6 +8,8 @@ import pytest
 from ftwiz.engine.errors import BadInput
 from ftwiz.engine.job import LoadedJob, Source, load_job, parse_job
 
+STAGES = "pt, sft, rm, dpo, kto, orpo, simpo, grpo, rloo"
+
 Refuse = Callable[..., BadInput]
 SMALLEST = "model: {name_or_path: Qwen/Qwen3-0.6B}\ndata: {path: rows.jsonl}\n"
 pytestmark = pytest.mark.timeout(20)
@@ -83,7 +85,7 @@ def test_an_override_is_read_by_the_rules_of_the_file(
         ("train.seed", "--set 'train.seed': is not KEY=VALUE"),
         ("=1", "--set '=1': is not KEY=VALUE"),
         ("train..seed=1", "--set 'train..seed=1': is not KEY=VALUE"),
-        ("stage.kind=1", "--set stage.kind: stage must be sft; got keys and values"),
+        ("stage.kind=1", f"--set stage.kind: stage must be one of {STAGES}; got keys and values"),
         (
             "method.target_modules=[q_proj",
             ("--set method.target_modules: not valid YAML: expected ',' or ']', but got '<stream end>'"),

@@ -7,6 +7,8 @@ import pytest
 from ftwiz.engine.errors import BadInput
 from ftwiz.engine.job.schema import allowed, fields
 
+STAGES = "pt, sft, rm, dpo, kto, orpo, simpo, grpo, rloo"
+
 Refuse = Callable[..., BadInput]
 pytestmark = pytest.mark.timeout(20)
 
@@ -103,7 +105,7 @@ def test_a_wrong_value_gets_one_sensible_line(refusal_of_train: Refuse, line: st
     [
         ("model: 5", "model must be keys and values; got 5"),
         ("version: 2", "version must be 1; got 2"),
-        ("stage: dpo", "stage must be sft; got 'dpo'"),
+        ("stage: dpp", f"stage must be one of {STAGES}; got 'dpp'; did you mean 'dpo'?"),
         (
             "run: {name: ../x}",
             (

@@ -93,7 +93,7 @@ class Checker:
                 problems["model"] = _said(error, "model.name_or_path: ")
         if "data" not in problems:
             try:
-                summary = self._inspect(job.data)
+                summary = self._inspect(job.data, job.stage)
             except BadInput as error:
                 problems["data"] = _said(error, "")
         if problems or summary is None:
@@ -148,11 +148,11 @@ class Checker:
             job = job.model_copy(update={"method": Method(kind=answers.method), "train": train})
         return job
 
-    def _inspect(self, data: Data) -> DataSummary:
+    def _inspect(self, data: Data, stage: str) -> DataSummary:
         files = [path.stat() for name in data.paths if (path := Path(name)).is_file()]
-        key = (data.model_dump_json(), [(status.st_mtime_ns, status.st_size) for status in files])
+        key = (stage, data.model_dump_json(), [(status.st_mtime_ns, status.st_size) for status in files])
         if self._seen is None or self._seen[0] != key:
-            self._seen = (key, inspect(data))
+            self._seen = (key, inspect(data, stage=stage))
         return self._seen[1]
 
 
