@@ -30,6 +30,8 @@ from .packing import against_packing, choose_packings, is_worth_a_look, packing_
 from .published import splittable
 from .search import NEAR, Measured, Option, Question, Ranking, search, simplest_first, timed
 
+SMALL_RANK = 256
+"""Rank up to which an adapter on all linear layers is a few percent of a model."""
 ON_CPU = frozenset({"single", "ddp"})
 """Engines that are looked at unasked without accelerators: sharding the memory of one host saves nothing."""
 
@@ -204,7 +206,14 @@ def _is_looked_at(way: Strategy, job: Job) -> bool:
     """Whether a way could be better than a simpler one, or is pinned."""
     does_something = way.num_processes > 1 or way.num_offloads > 0 or way.backend == "single"
     is_asked_for = job.plan.quantization != "auto" or is_worth_a_look(way)
-    return (job.plan.backend != "auto" or does_something) and is_asked_for
+    return (job.plan.backend != "auto" or does_something) and is_asked_for and not _moves_little(way, job)
+
+
+def _moves_little(way: Strategy, job: Job) -> bool:
+    """Whether a way moves an adapter's optimizer states unasked: they are small beside what else there is."""
+    is_small = job.method.kind == "lora" and job.method.r <= SMALL_RANK
+    moves = way.backend == "zero" and way.offload_optimizer != "none"
+    return is_small and moves and job.plan.offload_optimizer == "auto"
 
 
 def _is_free(job: Job) -> bool:
