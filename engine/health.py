@@ -19,6 +19,9 @@ FEWEST = 10
 """Logged steps before anything is compared."""
 FEWEST_LOSSES = 20
 """Losses of single batches differ more than norms and times do."""
+GIB = 1 << 30
+FEWEST_EQUAL = 5
+"""Logged steps whose losses are equal from the first one on."""
 MAD_OF_SIGMA = 1.4826
 """Times the median absolute deviation is a standard deviation, of a normal distribution."""
 
@@ -45,13 +48,13 @@ class Health:
     def __init__(self) -> None:
         self._rules: tuple[Rule, ...] = (
             NotANumber(),
-            Explosion(),
+            *(TooMuch(excess) for excess in EXCESSES),
             Spike(),
             NoRate(),
             RateJump(),
             NothingLearned(),
-            SlowSteps(),
             Overfitting(),
+            DiskSpace(),
             Throttled(),
             LostDevice(),
             HostMemory(),
@@ -102,30 +105,63 @@ class NotANumber:
         )
 
 
-class Explosion:
-    """Gradients far longer than they were."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Excess:
+    """A figure of a step that is far above its median: what it is, how far, for how long, and what helps."""
 
-    def __init__(self) -> None:
-        self._norms: deque[float] = deque(maxlen=WINDOW)
-        self._told = Told(after=2)
+    code: str
+    field: Literal["grad_norm", "step_seconds"]
+    times: float
+    least: float
+    """Medians below it count as this: ten times nothing is nothing."""
+    steps: int
+    """Logged steps in a row."""
+    text: str
+
+
+EXCESSES = (
+    Excess(
+        code="gradient_explosion",
+        field="grad_norm",
+        times=20,
+        least=1e-6,
+        steps=2,
+        text="the gradient's norm is {now:.3g} at step {step}, usually {usual:.3g}: "
+        "lower train.learning_rate or train.max_grad_norm",
+    ),
+    Excess(
+        code="slow_steps",
+        field="step_seconds",
+        times=3,
+        least=0.0,
+        steps=5,
+        text="a step takes {now:.2f} s since five logged steps, before {usual:.2f} s: "
+        "look for other programs on the devices, and for throttling",
+    ),
+)
+
+
+class TooMuch:
+    """One of ``EXCESSES``: what is far above is told, and not taken for usual."""
+
+    def __init__(self, excess: Excess) -> None:
+        self._excess = excess
+        self._values: deque[float] = deque(maxlen=WINDOW)
+        self._told = Told(after=excess.steps)
 
     def feed(self, event: Event) -> Finding | None:
         """Take a step."""
-        if not isinstance(event, StepEvent) or not _is_finite(event.grad_norm):
+        value = getattr(event, self._excess.field) if isinstance(event, StepEvent) else None
+        if not isinstance(event, StepEvent) or value is None or not math.isfinite(value):
             return None
-        assert event.grad_norm is not None
-        usual = median(self._norms) if len(self._norms) >= FEWEST else math.inf
-        is_long = event.grad_norm > 20 * max(usual, 1e-6)
-        if not is_long:
-            self._norms.append(event.grad_norm)
-        if not self._told.now(holds=is_long):
+        usual = median(self._values) if len(self._values) >= FEWEST else math.inf
+        is_high = value > self._excess.times * max(usual, self._excess.least)
+        if not is_high:
+            self._values.append(value)
+        if not self._told.now(holds=is_high):
             return None
-        return Finding(
-            level="warning",
-            code="gradient_explosion",
-            message=f"the gradient's norm is {event.grad_norm:.3g} at step {event.step}, usually "
-            f"{usual:.3g}: lower train.learning_rate or train.max_grad_norm",
-        )
+        text = self._excess.text.format(now=value, step=event.step, usual=usual)
+        return Finding(level="warning", code=self._excess.code, message=text)
 
 
 class Spike:
@@ -211,6 +247,7 @@ class NothingLearned:
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=20)
         self._zero, self._flat = Told(after=3), Told()
+        self._varies = False
 
     def feed(self, event: Event) -> Finding | None:
         """Take a step."""
@@ -224,7 +261,8 @@ class NothingLearned:
                 message=f"the loss is exactly 0 up to step {event.step}: every token is masked; check "
                 "train.assistant_only_loss, train.max_length and the chat template",
             )
-        full = len(self._losses) == self._losses.maxlen
+        self._varies = self._varies or self._losses[0] != event.loss
+        full = len(self._losses) == (self._losses.maxlen if self._varies else FEWEST_EQUAL)
         is_flat = full and event.loss != 0 and max(self._losses) - min(self._losses) <= 1e-6 * abs(event.loss)
         if not self._flat.now(holds=is_flat):
             return None
@@ -233,32 +271,6 @@ class NothingLearned:
             code="flat_loss",
             message=f"the loss has not changed over {len(self._losses)} logged steps: "
             "no trained weight reaches it, or the learning rate is far too low",
-        )
-
-
-class SlowSteps:
-    """Steps that take three times what they took."""
-
-    def __init__(self) -> None:
-        self._seconds: deque[float] = deque(maxlen=WINDOW)
-        self._told = Told(after=5)
-
-    def feed(self, event: Event) -> Finding | None:
-        """Take a step."""
-        if not isinstance(event, StepEvent) or not _is_finite(event.step_seconds):
-            return None
-        assert event.step_seconds is not None
-        usual = median(self._seconds) if len(self._seconds) >= FEWEST else math.inf
-        is_slow = event.step_seconds > 3 * usual
-        if not is_slow:
-            self._seconds.append(event.step_seconds)
-        if not self._told.now(holds=is_slow):
-            return None
-        return Finding(
-            level="warning",
-            code="slow_steps",
-            message=f"a step takes {event.step_seconds:.2f} s since five logged steps, before {usual:.2f} s: "
-            "look for other programs on the devices, and for throttling",
         )
 
 
@@ -284,6 +296,34 @@ class Overfitting:
             code="overfitting",
             message=f"the held-out loss rises since three evaluations ({last[-1]:.3g}, best "
             f"{min(self._losses):.3g}): stop, or take an earlier checkpoint and fewer epochs",
+        )
+
+
+class DiskSpace:
+    """A disk with room for fewer than two more checkpoints of the size of the last one."""
+
+    def __init__(self) -> None:
+        self._told = Told()
+        self._size = 0
+
+    def feed(self, event: Event) -> Finding | None:
+        """Take a checkpoint, or a sample of the host."""
+        if isinstance(event, CheckpointEvent):
+            self._size = event.size_bytes
+        if (
+            not isinstance(event, DevicesEvent)
+            or event.host is None
+            or event.host.run_disk_free_bytes is None
+        ):
+            return None
+        free = event.host.run_disk_free_bytes
+        if not self._told.now(holds=self._size > 0 and free < 2 * self._size):
+            return None
+        return Finding(
+            level="warning",
+            code="disk_space",
+            message=f"{free / GIB:.2f} GiB are free where the run is saved, and a checkpoint takes "
+            f"{self._size / GIB:.2f} GiB: free space before the next one, or lower train.save_total_limit",
         )
 
 

@@ -59,6 +59,11 @@ class RunFolder:
         return self.path / f"plan-{attempt}.json"
 
     @property
+    def reserve_file(self) -> Path:
+        """Space that the living supervisor keeps for its last words."""
+        return self.path / ".reserve"
+
+    @property
     def train_file(self) -> Path:
         """What the worker reads: model, data, trainer arguments."""
         return self.path / "train.yaml"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ftwiz.engine.health import Health
-from ftwiz.engine.specs.events import DevicesEvent, EvalEvent, Event, StateEvent, StepEvent
+from ftwiz.engine.specs.events import CheckpointEvent, DevicesEvent, EvalEvent, Event, StateEvent, StepEvent
 from ftwiz.engine.specs.machine import DeviceReading, HostReading
 
 STEPS = 200
@@ -106,3 +106,63 @@ def test_a_lost_card_and_a_full_host_are_told() -> None:
     events: list[Event] = [sample(0.0), sample(1.0, is_lost=True)]
     events += [sample(float(number), used=97, is_lost=True) for number in range(2, 9)]
     assert codes(events) == [("device_lost", 1.0), ("host_memory", 6.0)]
+
+
+def _samples(**values: Any) -> list[Event]:
+    return [sample(float(number), **values) for number in range(11)]
+
+
+def _saved(free: int) -> list[Event]:
+    host = HostReading(run_disk_free_bytes=free)
+    saved = CheckpointEvent(t=0.0, step=4, path="checkpoints/checkpoint-4", size_bytes=1000, seconds=1.0)
+    return [saved, DevicesEvent(t=1.0, host=host)]
+
+
+def _resumed() -> list[Event]:
+    before: list[Event] = [step(number, learning_rate=2e-6) for number in range(1, 40)]
+    return [*before, StateEvent(t=39.5, state="launching", attempt=2), step(40, learning_rate=1e-3)]
+
+
+def _evals() -> list[Event]:
+    return [EvalEvent(t=float(n), step=n, loss=loss) for n, loss in enumerate((1.0, 0.9, 1.0, 1.1, 1.2))]
+
+
+def _fp16() -> list[Event]:
+    return ill(lambda _: {"grad_norm": math.inf})
+
+
+PATHOLOGIES: dict[str, tuple[str, list[Event]]] = {
+    "a gradient that is no number": ("nan_gradient", ill(lambda _: {"grad_norm": math.nan})),
+    "a gradient without end": ("nan_gradient", _fp16()),
+    "a gradient that explodes": ("gradient_explosion", ill(lambda _: {"grad_norm": 500.0})),
+    "a gradient that grows tenfold each step": (
+        "gradient_explosion",
+        ill(lambda n: {"grad_norm": 10.0 ** (n - 98)}),
+    ),
+    "a loss that jumps": ("loss_spike", ill(lambda _: {"loss": 9.0})),
+    "a loss that climbs": ("loss_spike", ill(lambda n: {"loss": 1.0 + 1.5 * (n - 99)})),
+    "a learning rate of zero": ("zero_learning_rate", ill(lambda _: {"learning_rate": 0.0})),
+    "a learning rate that starts anew": ("learning_rate_reset", _resumed()),
+    "nothing to learn from": ("no_supervised_tokens", ill(lambda _: {"loss": 0.0})),
+    "a loss that never moves": ("flat_loss", [step(number, loss=2.5) for number in range(1, 10)]),
+    "steps that slow down": ("slow_steps", ill(lambda _: {"step_seconds": 9.0})),
+    "a held-out loss that rises": ("overfitting", _evals()),
+    "a hot device": ("throttled", _samples(throttle_reasons=("heat",))),
+    "a device that its hardware holds back": ("throttled", _samples(throttle_reasons=("hardware",))),
+    "a device that no longer answers": ("device_lost", _samples(is_lost=True)),
+    "a host that is full": ("host_memory", _samples(used=97)),
+    "a disk without room for two checkpoints": ("disk_space", _saved(1500)),
+}
+
+
+@pytest.mark.parametrize("name", PATHOLOGIES)
+def test_each_pathology_is_raised_within_five_logged_steps(name: str) -> None:
+    code, events = PATHOLOGIES[name]
+    found = [at for raised, at in codes(events) if raised == code]
+    assert found
+    steps = [event.t for event in events if isinstance(event, StepEvent) and 100 <= event.t <= found[0]]
+    assert len(steps) <= 5
+
+
+def test_room_for_two_checkpoints_is_no_alarm() -> None:
+    assert codes(_saved(2500)) == []

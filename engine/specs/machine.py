@@ -203,5 +203,7 @@ class HostReading:
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
     run_memory_bytes: int | None = None
+    run_disk_free_bytes: int | None = None
+    """Free on the disk of the run folder."""
     run_cpu_percent: float | None = None
     """Of one CPU: two busy processes are 200."""

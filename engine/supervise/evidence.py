@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Evidence:
     """Processes that the kernel killed for want of memory during the attempt, anywhere on the host."""
     free_bytes: int | None = None
     """Space left on the disk of the run folder."""
+    stalled: str | None = None
+    """A standstill for which the run was ended."""
+    rank_texts: Mapping[int, str] = field(default_factory=dict)
+    """Ends of the logs of this attempt by rank."""
     lines: tuple[str, ...] = ()
     """Ends of the logs of this attempt: failed ranks first, then the others, then the launcher."""
 
@@ -100,7 +104,8 @@ def gather(
     launcher = marks.new_text(run.launcher_log)
     logs = {path.name: path for path in sorted(run.log_folder.glob("rank-*.log"))}
     first = [logs.pop(run.rank_log(rank).name, None) for rank in failed]
-    texts = [marks.new_text(path) for path in (*first, *logs.values()) if path is not None]
+    read = {path: marks.new_text(path) for path in (*first, *logs.values()) if path is not None}
+    texts = list(read.values())
     return Evidence(
         run_id=run.id,
         job_file=str(run.job_file),
@@ -114,6 +119,8 @@ def gather(
         killed=killed_rank(launcher),
         new_oom_kills=new_oom_kills,
         free_bytes=_free_bytes(run),
+        stalled=watch.stalled if watch.restart_asked_at is not None else None,
+        rank_texts={int(path.stem.removeprefix("rank-")): text for path, text in read.items()},
         lines=tuple(
             line[:MAX_LINE_CHARACTERS]
             for text in (*texts, launcher)
@@ -135,7 +142,10 @@ def killed_rank(launcher_text: str) -> Killed | None:
         if int(match["code"]) < 0
     ]
     if found:
-        return next((one for one in found if one.signal not in _CONSEQUENCES), found[0])
+        cause = next((one for one in found if one.signal not in _CONSEQUENCES), None)
+        codes = [int(match["code"]) for match in _TORCH_FAILURE.finditer(root)]
+        failed_first = codes and codes[0] > 0  # then SIGTERM to the others is the launcher's own doing
+        return cause if cause or failed_first else found[0]
     alone = _ONE_PROCESS_KILLED.search(launcher_text)
     return Killed(rank=0, signal=int(alone["signal"])) if alone else None
 

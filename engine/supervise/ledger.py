@@ -1,6 +1,7 @@
 """What the supervisor writes down: events and the record; what a full disk refuses is written later."""
 
 import contextlib
+import os
 import sys
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ from ..specs.run import Attempt, RunRecord, RunState
 from ..telemetry import EventLog
 
 RETRY_SECONDS = 1.0
+RESERVE_BYTES = 256 << 10
 
 
 class Ledger:
@@ -26,6 +28,7 @@ class Ledger:
         self._record_is_written = True
         self._complained: set[Path] = set()
         self._retry_at = 0.0
+        self._reserve()
 
     @property
     def is_written(self) -> bool:
@@ -80,12 +83,26 @@ class Ledger:
             self._record_is_written = True
 
     def close(self, *, seconds: float) -> None:
-        """Try for so long to write the record, and close."""
+        """Try for so long to write the record, and close. The reserve is given up for it."""
+        if not self._record_is_written:
+            self._give_up_reserve()
+            self.write()
         deadline = time.monotonic() + seconds
         while not self._record_is_written and time.monotonic() < deadline:
             time.sleep(RETRY_SECONDS)
             self.write()
         self._events.close()
+        self._give_up_reserve()
+
+    def _reserve(self) -> None:
+        """Keep some space for the last words, so that a full disk does not make a failed run a lost one."""
+        with contextlib.suppress(OSError), self._run.reserve_file.open("wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(b"\0" * RESERVE_BYTES)
+
+    def _give_up_reserve(self) -> None:
+        with contextlib.suppress(OSError):
+            self._run.reserve_file.unlink()
 
     def _write_events(self) -> None:
         try:

@@ -23,7 +23,7 @@ from .evidence import LogMarks, gather, newest_checkpoint, oom_kills
 from .launch import Launch, environment, joined, marker_of, read_launch, spawn
 from .ledger import Ledger, say
 from .measured import remember
-from .recover import Next, Policy, what_next
+from .recover import Next, Policy, explain, what_next
 from .sampler import Sampler
 from .watch import Watch
 
@@ -280,13 +280,16 @@ class Supervisor:
         stops = self._run.stop_request.exists() or self._run.stop_now_request.exists()
         if state is not RunState.FAILED or diagnosis is None or stops or self._stop_signalled:
             return None
-        found = what_next(
-            self._run,
-            self._policy,
-            diagnosis,
-            self._ledger.record.attempts,
-            has_progress=self._watch.has_progress,
-        )
+        try:
+            found = what_next(
+                self._run,
+                self._policy,
+                diagnosis,
+                self._ledger.record.attempts,
+                has_progress=self._watch.has_progress,
+            )
+        except Exception as error:  # noqa: BLE001 - the ending must be written whatever a new plan runs into
+            found = f"no further attempt could be prepared: {type(error).__name__}: {error}"
         self._refusal = found if isinstance(found, str) else None
         return found if isinstance(found, Next) else None
 
@@ -298,7 +301,12 @@ class Supervisor:
             new_oom_kills=oom_kills() - self._oom_kills,
             ended_by_us=self._terminated and self._watch.rank_failed_at is not None,
         )
+        peaks = [record.get("peaks") or {} for record in self._watch.exit_records.values()]
         found = diagnose(evidence)
+        try:
+            found = explain(self._run, found, peaks=peaks)
+        except Exception as error:  # noqa: BLE001 - what would fit is a help, and no reason to lose the ending
+            say(f"what would fit cannot be said: {type(error).__name__}: {error}")
         if newest is None or found.command is not None:
             return found
         return replace(found, command=f"ftwiz resume {self._run.id}")

@@ -4,8 +4,8 @@ Reads and writes the plan of a run; starts nothing and signals nobody.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,8 @@ from .measured import read_planned
 
 MOST_ATTEMPTS = 3
 """How often in a row the supervisor begins an attempt by itself."""
-OOM, STALL, PORT = "device_oom", "stall", "port_in_use"
+OOM, HOST_OOM, STALL, PORT = "device_oom", "host_oom", "stall", "port_in_use"
+GIB = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +67,7 @@ def what_next(
     Returns:
         ``None`` when the job asks for none; one line when it asks and none can be made.
     """
-    cause = diagnosis.cause
+    cause = OOM if _lacks_memory(run, diagnosis.cause) else diagnosis.cause
     wanted = {
         OOM: policy.on_oom == "replan" or None,
         STALL: policy.on_stall == "restart" or None,
@@ -156,9 +157,55 @@ def next_plan(run: RunFolder, *, keeps_state: bool, time_number: int = 1) -> Pla
     )
 
 
-def is_out_of_memory(cause: str, strategy: Strategy) -> bool:
+def explain(run: RunFolder, diagnosis: Diagnosis, *, peaks: Sequence[Mapping[str, int]]) -> Diagnosis:
+    """Put estimate and measured peak beside a lack of memory, with the cheapest change that would fit.
+
+    Args:
+        run: Its folder.
+        diagnosis: Why it failed; returned as it is when memory was not short.
+        peaks: What the ranks left in their exit records.
+    """
+    if not _lacks_memory(run, diagnosis.cause):
+        return diagnosis
+    try:
+        seen = "; ".join(part for part in (diagnosis.evidence, _memory_text(run, peaks)) if part)
+        keeps_state = checkpoints.newest_whole(run.checkpoints) is not None
+        lighter = next_plan(run, keeps_state=keeps_state)
+        text = change(_strategy(_body(run)), lighter.strategy) if lighter else None
+    except FtwizError:
+        return diagnosis
+    if text is None:
+        return replace(diagnosis, evidence=seen)
+    return replace(
+        diagnosis,
+        evidence=seen,
+        advice=f"take the next lighter plan, same global batch: {text} (run.on_oom: replan does it unasked)",
+        command=f"ftwiz resume {run.id} --replan",
+    )
+
+
+def _memory_text(run: RunFolder, peaks: Sequence[Mapping[str, int]]) -> str | None:
+    predicted = _body(run).get("predicted") or {}
+    on_cpu = _strategy(_body(run)).device_kind == CPU
+    name = "host_bytes" if on_cpu else "reserved_bytes"
+    most = max((peak[name] for peak in peaks if peak.get(name)), default=None)
+    estimated = predicted.get("allocated_bytes" if on_cpu else "process_bytes")
+    parts = [
+        f"{size / GIB:.2f} GiB {word}"
+        for size, word in ((estimated, "estimated"), (most, "measured"))
+        if size
+    ]
+    return ", ".join(parts) or None
+
+
+def _lacks_memory(run: RunFolder, cause: str) -> bool:
     """Whether a lighter plan would help: on the CPU the host is the device."""
-    return cause == OOM or (cause == "host_oom" and strategy.device_kind == CPU)
+    if cause != HOST_OOM:
+        return cause == OOM
+    try:
+        return _strategy(_body(run)).device_kind == CPU
+    except FtwizError:
+        return False
 
 
 def _body(run: RunFolder) -> dict[str, Any]:
@@ -177,8 +224,8 @@ def _strategy(body: Mapping[str, Any]) -> Strategy:
 
 def _is_trial(run: RunFolder) -> bool:
     try:
-        return _body(run).get("trial") is True
-    except FtwizError:
+        return json.loads(run.plan_file.read_text(encoding="utf8")).get("trial") is True
+    except (OSError, ValueError, AttributeError):
         return True
 
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import shutil
 import threading
 import time
+from dataclasses import replace
 
 from .. import hardware
 from ..rundir import RunFolder
@@ -36,6 +38,12 @@ class Sampler:
         self._over.set()
         self._thread.join(timeout=2)
 
+    def _free_bytes(self) -> int | None:
+        try:
+            return shutil.disk_usage(self._file.parent).free
+        except OSError:
+            return None
+
     def _work(self) -> None:
         try:
             log = EventLog(self._file)
@@ -47,9 +55,8 @@ class Sampler:
             if time.monotonic() - read_at >= TREE_PERIOD_SECONDS or not pids:
                 pids = process.descendants(os.getpid(), process.table())
                 read_at = time.monotonic()
-            event = DevicesEvent(
-                t=time.time(), host=hardware.host_reading(pids), devices=hardware.sample(self._machine)
-            )
+            host = replace(hardware.host_reading(pids), run_disk_free_bytes=self._free_bytes())
+            event = DevicesEvent(t=time.time(), host=host, devices=hardware.sample(self._machine))
             self.newest = event
             with contextlib.suppress(OSError):  # a full disk costs samples, never the run
                 log.append(event)

@@ -5,12 +5,13 @@ and a long step that ends is no harm.
 """
 
 import contextlib
+import os
 import shutil
 import subprocess
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +19,8 @@ from ..specs.run import ProcessIdentity
 from . import process
 
 LEAST_SECONDS = 60.0
+LEAST_ENV = "FTWIZ_STALL_SECONDS"
+"""Environment variable that changes it, for tests and for machines with very long steps."""
 TIMES = 10
 DUMP_SECONDS = 20.0
 LOOK_SECONDS = 0.5
@@ -29,7 +32,7 @@ _WORDS = {"T": "is stopped by a signal", "t": "is held by a debugger", "D": "wai
 class Stall:
     """Follows the times at which the run was seen to go on."""
 
-    least_seconds: float = LEAST_SECONDS
+    least_seconds: float = field(default_factory=lambda: _least_seconds(os.environ))
     told_at: float | None = None
     """When the present standstill was told."""
 
@@ -67,6 +70,12 @@ class Stall:
     def silent_seconds(self, now: float) -> float:
         """Return for how long nothing was heard."""
         return now - self._last_sign if self._last_sign is not None else 0.0
+
+
+def _least_seconds(environ: Mapping[str, str]) -> float:
+    with contextlib.suppress(KeyError, ValueError):
+        return max(1.0, float(environ[LEAST_ENV]))
+    return LEAST_SECONDS
 
 
 def what_is_seen(ranks: Mapping[int, ProcessIdentity], folder: Path) -> str:

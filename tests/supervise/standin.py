@@ -33,6 +33,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--abort-after-end", action="store_true", help="rank 0 dies of SIGABRT after its end")
     parser.add_argument("--linger", action="store_true", help="ranks stay after the end")
     parser.add_argument("--fail-with", metavar="TEXT", help="rank 1 fails at step 3")
+    parser.add_argument("--fail-times", type=int, default=10**6, help="how many attempts fail so")
+    parser.add_argument("--fail-early", action="store_true", help="before any rank is told of")
     parser.add_argument("--launcher-exits", type=int, metavar="CODE", help="at once, without any rank")
     parser.add_argument("--resume-from")
     parser.add_argument("--rank", type=int)
@@ -78,6 +80,11 @@ def train(asked: argparse.Namespace) -> None:
     if asked.hide:
         subprocess.Popen(["sleep", "300"], start_new_session=True, env={})
     log = EventLog(run.events_file)
+    attempts = len(run.read_record().attempts)
+    if attempts > asked.fail_times:
+        asked.fail_with = None
+    if asked.fail_early and asked.fail_with:
+        _leave(run, asked, "failed", error=asked.fail_with)
     if asked.rank == 0:
         for rank, pid in enumerate(_pids()):
             log.append(_rank_event(rank, pid, asked.ranks))

@@ -1,46 +1,62 @@
 """Causes are named from what programs really print; what no rule knows is called unknown and shown."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ftwiz.engine.supervise.diagnose import RULES, diagnose
+from ftwiz.engine.supervise.causes import RULES
+from ftwiz.engine.supervise.diagnose import diagnose
 from ftwiz.engine.supervise.evidence import Evidence, Killed, killed_rank, oom_kills
 
-HERE = Path(__file__).parent
-
-LINES = {
-    "device_oom": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
-    "host_oom": "RuntimeError: [enforce fail at alloc_cpu] DefaultCPUAllocator: can't allocate memory:",
-    "shared_memory_full": "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is "
-    "possible that dataloader's workers are out of shared memory. Please try to raise it.",
-    "disk_full": "OSError: [Errno 28] No space left on device: 'checkpoints/checkpoint-8/model.safetensors'",
-    "nan": "FloatingPointError: the loss became nan at step 12",
-    "port_in_use": "The server socket has failed to bind to [::]:29500 (errno: 98 - Address already in use).",
-    "stack_missing": "ModuleNotFoundError: No module named 'torch'",
-    "stack_version": "ImportError: cannot import name 'SFTConfig' from 'trl'",
-    "model_gated": "huggingface_hub.errors.GatedRepoError: 401 Client Error.",
-    "model_unreachable": "OSError: We couldn't connect to 'https://huggingface.co' to load the files",
-    "model": "BadInput: models/x: the model cannot be loaded: ValueError: Unrecognized model in models/x.",
-    "data": "datasets.exceptions.DatasetGenerationError: An error occurred while generating the dataset",
-    "driver": "RuntimeError: CUDA error: uncorrectable ECC error encountered",
-    "communication": "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error: Connection closed by peer",
-}
+LOGS = sorted((Path(__file__).parent / "logs").glob("*.log"))
+DEVICE_OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB."
+PEER_GONE = "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error: Connection closed by peer"
 
 
 def evidence(*lines: str, **changes: object) -> Evidence:
     return Evidence(run_id="run-1", job_file="job.yaml", micro_batch_size=4, lines=lines, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.cause)
-def test_every_rule_knows_its_line_among_others(rule: object) -> None:
-    line = LINES[rule.cause]  # type: ignore[attr-defined]
-    found = diagnose(evidence("Loading weights: 100%", line, "RuntimeError: something after it"))
-    assert found.cause == rule.cause  # type: ignore[attr-defined]
-    assert found.evidence == line
-    assert found.advice
+def labelled(path: Path) -> tuple[dict[str, str], Evidence]:
+    """Return the label of a log, and the evidence that the supervisor would make of the rest."""
+    lines = path.read_text(encoding="utf8").splitlines()
+    label = dict(line.removeprefix("# ").split(": ", 1) for line in lines if line.startswith("# "))
+    text = "\n".join(line for line in lines if not line.startswith("# "))
+    facts = dict(part.split("=") for part in label.get("facts", "").split())
+    found = evidence(*text.splitlines(), killed=killed_rank(text), **{k: int(v) for k, v in facts.items()})
+    return label, found
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+def test_a_log_is_taken_for_its_own_cause_with_advice_that_helps(path: Path) -> None:
+    label, found = labelled(path)
+    diagnosis = diagnose(found)
+    assert diagnosis.cause == label["cause"], diagnosis
+    said = f"{diagnosis.message} {diagnosis.advice} {diagnosis.command}"
+    assert label["hint"].lower() in said.lower()
+
+
+def test_every_log_says_where_it_is_from_and_there_are_sixty() -> None:
+    sources = [labelled(path)[0]["from"].partition(":")[0] for path in LOGS]
+    assert {*sources} == {"real", "written"}
+    assert len(sources) >= 60
+    assert sources.count("real") >= 40
+
+
+def test_every_cause_has_a_log() -> None:
+    assert {rule.cause for rule in RULES} <= {labelled(path)[0]["cause"] for path in LOGS}
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+def test_a_cause_is_found_also_behind_what_other_ranks_say_of_it(path: Path) -> None:
+    label, found = labelled(path)
+    if label["cause"] in {"unknown", "ranks_lost", "network", "rank_died"} or "facts" in label:
+        pytest.skip("a consequence is all that is known of it")
+    noisy = dataclasses.replace(found, lines=(PEER_GONE, "Loading weights: 100%", *found.lines, PEER_GONE))
+    assert diagnose(noisy).cause == label["cause"]
 
 
 @pytest.mark.parametrize(
@@ -56,9 +72,24 @@ def test_ordinary_lines_fit_no_rule(line: str) -> None:
     assert not any(rule.pattern.search(line) for rule in RULES)
 
 
-def test_out_of_memory_names_the_command_that_halves_the_micro_batch() -> None:
-    found = diagnose(evidence(LINES["device_oom"]))
-    assert found.command == "ftwiz run job.yaml --set plan.micro_batch_size=2"
+def test_out_of_memory_names_the_command_that_goes_on_with_a_lighter_plan() -> None:
+    assert diagnose(evidence(DEVICE_OOM)).command == "ftwiz resume run-1 --replan"
+
+
+def test_of_ranks_that_time_out_the_one_that_does_not_complain_is_named() -> None:
+    late = "RuntimeError: Timed out waiting 4000ms for recv operation to complete"
+    found = diagnose(evidence(late, rank_texts={0: late, 1: "[ftwiz] training", 2: late}))
+    assert found.message == "the ranks waited too long for one of them: rank 1 does not complain"
+
+
+def test_a_run_that_was_ended_because_it_stood_still_says_so() -> None:
+    found = diagnose(
+        evidence(PEER_GONE, stalled="nothing was heard for 60 s since step 7: rank 1 is stopped")
+    )
+    assert (found.cause, found.evidence) == (
+        "stall",
+        "nothing was heard for 60 s since step 7: rank 1 is stopped",
+    )
 
 
 def test_what_is_not_known_is_said_to_be_unknown_with_the_last_error() -> None:
@@ -74,7 +105,7 @@ def test_empty_logs_are_said_to_be_empty() -> None:
 
 
 def test_a_killed_rank_is_the_cause_and_not_the_broken_connections_of_the_others() -> None:
-    found = diagnose(evidence(LINES["communication"], killed=Killed(rank=1, signal=9)))
+    found = diagnose(evidence(PEER_GONE, killed=Killed(rank=1, signal=9)))
     assert found.message == "rank 1 was killed by signal 9 (SIGKILL)"
 
 
