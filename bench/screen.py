@@ -1,7 +1,8 @@
-"""Bytes a second that the monitor sends over the line, with cells compared and without, side by side.
+"""What the monitor costs: bytes over the line with cells compared and without, processor, memory, a long log.
 
 ``python bench/screen.py``: a run with eight devices logs two steps a second; ``ftwiz watch`` is looked at
-through a pty of 120x40 and 80x24.
+through a pty of 120x40 and 80x24, as over ssh (256 colours). Then a run that is over, a key, and the first
+look into an event log of a gigabyte.
 """
 
 import fcntl
@@ -9,6 +10,7 @@ import json
 import math
 import os
 import pty
+import resource
 import select
 import socket
 import struct
@@ -18,6 +20,7 @@ import tempfile
 import termios
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ftwiz.engine.rundir import RunFolder, create
@@ -26,6 +29,7 @@ from ftwiz.engine.specs.machine import DeviceReading, HostReading
 from ftwiz.engine.specs.run import RunRecord, RunState
 from ftwiz.engine.supervise import process
 from ftwiz.engine.telemetry import EventLog
+from ftwiz.tui.monitor.reader import Reader
 
 WARM_UP_SECONDS, SECONDS = 4.0, 20.0
 NUM_DEVICES = 8
@@ -38,16 +42,15 @@ def main() -> None:
         over = threading.Event()
         writer = threading.Thread(target=_train, args=(run, over))
         writer.start()
-        rows = [
-            {"screen": f"{columns}x{lines}", "cells compared": _bytes(run, columns, lines, off=False)}
-            | {"as Textual sends": _bytes(run, columns, lines, off=True)}
-            for columns, lines in ((120, 40), (80, 24))
-        ]
+        for columns, lines in ((120, 40), (80, 24)):
+            lean, stock = (_look(run, columns, lines, off=off) for off in (False, True))
+            print(json.dumps({"screen": f"{columns}x{lines}"} | lean))
+            print(json.dumps({"screen": f"{columns}x{lines}, as Textual sends"} | stock))
         over.set()
         writer.join()
-    for row in rows:
-        row["ratio"] = round(row["as Textual sends"] / max(1, row["cells compared"]), 1)  # type: ignore[operator,call-overload]
-        print(json.dumps(row | {"unit": "bytes/s"}))
+        run.write_record(replace(run.read_record(), state=RunState.FINISHED))
+        print(json.dumps({"screen": "120x40, the run is over"} | _look(run, 120, 40, off=False)))
+        print(json.dumps({"log": "1 GiB"} | _long_log(run)))
 
 
 def _run(root: Path) -> RunFolder:
@@ -99,26 +102,79 @@ def _reading(index: int, step: int) -> DeviceReading:
     )  # fmt: skip
 
 
-def _bytes(run: RunFolder, columns: int, lines: int, *, off: bool) -> int:
-    """Look at the run through a pty and count what comes in a second."""
+def _look(run: RunFolder, columns: int, lines: int, *, off: bool) -> dict[str, float]:
+    """Look at the run through a pty; count what comes in a second, and what it costs."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-    environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": ""}
     environ |= {"FTWIZ_HOME": str(run.path.parent.parent), "FTWIZ_NO_CELLDIFF": "1" if off else ""}
     command = [sys.executable, "-m", "ftwiz", "watch", str(run.path), "--readonly"]
     viewer = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
     os.close(theirs)
-    began, counted = time.monotonic(), 0
-    while (now := time.monotonic()) < began + WARM_UP_SECONDS + SECONDS:
-        ready, _, _ = select.select([ours], [], [], 0.2)
-        if ready:
-            size = len(os.read(ours, 1 << 16))
-            counted += size if now > began + WARM_UP_SECONDS else 0
+    start_bytes = _count(ours, WARM_UP_SECONDS)
+    before = _processor_seconds(viewer.pid)
+    counted = _count(ours, SECONDS)
+    after = _processor_seconds(viewer.pid)
+    resident = _resident_mib(viewer.pid)
+    os.write(ours, b"l")
+    key_bytes = _count(ours, 0.3)
     viewer.terminate()
     viewer.wait(10)
     os.close(ours)
-    return round(counted / SECONDS)
+    return {
+        "bytes/s": round(counted / SECONDS), "start bytes": start_bytes, "bytes after a key": key_bytes,
+        "processor %": round(100 * (after - before) / SECONDS, 2), "processor s to begin": round(before, 2),
+        "MiB": round(resident, 1),
+    }  # fmt: skip
+
+
+def _count(ours: int, seconds: float) -> int:
+    end, counted = time.monotonic() + seconds, 0
+    while (left := end - time.monotonic()) > 0:
+        if select.select([ours], [], [], min(0.2, left))[0]:
+            counted += len(os.read(ours, 1 << 16))
+    return counted
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return the time that all threads of a process were on a processor."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def _resident_mib(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def _long_log(run: RunFolder) -> dict[str, float]:
+    """Write steps until the log has a gigabyte, and look into it in a process of its own."""
+    line = '{"kind":"step","t":1.75e9,"step":%d,"max_steps":100000000,"loss":%.4f,"grad_norm":0.5}\n'
+    with run.events_file.open("ab") as file:
+        step = 2000
+        while file.tell() < 1 << 30:
+            steps = range(step, step + 50_000)
+            file.write("".join(line % (one, 1 + 100 / one) for one in steps).encode())
+            step += 50_000
+    asked = subprocess.run(
+        [sys.executable, __file__, "--first-look", str(run.path)], capture_output=True, text=True, check=True
+    )
+    return dict(json.loads(asked.stdout))
+
+
+def _first_look(folder: Path) -> None:
+    began, used = time.monotonic(), time.process_time()
+    reader = Reader(RunFolder(folder), readonly=True)
+    frame = reader.read()
+    seconds, processor = time.monotonic() - began, time.process_time() - used
+    reader.read_all()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures = {"seconds": round(seconds, 2), "processor s": round(processor, 2), "MiB": round(memory, 1)}
+    print(json.dumps(figures | {"points": len(frame.view.loss.points)}))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--first-look"]:
+        _first_look(Path(sys.argv[2]))
+    else:
+        main()

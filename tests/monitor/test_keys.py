@@ -1,6 +1,9 @@
 """The keys of the monitor, pressed on the real app."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
@@ -11,7 +14,9 @@ from ftwiz.engine.specs.run import RunRecord
 from ftwiz.tui.monitor.app import Monitor
 from ftwiz.tui.monitor.dialogs import Help, StopDialog
 from ftwiz.tui.monitor.reader import Reader
-from ftwiz.tui.monitor.view import Frame
+from ftwiz.tui.monitor.view import Compared, Frame
+from ftwiz.tui.monitor.viewer import Others
+from ftwiz.tui.widgets.theme import THEMES
 
 FrameOf = Callable[[str], Frame]
 
@@ -210,3 +215,131 @@ async def test_until_done_leaves_when_the_run_is_over(frame_of: FrameOf) -> None
         app.post_message(Monitor.Fresh(frame_of("resumed")))
         await pilot.pause()
     assert app.return_code == 0
+
+
+async def test_the_chart_is_zoomed_moved_and_brought_back(frame_of: FrameOf) -> None:
+    app = Monitor()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(app, pilot, frame_of("running"))
+        whole = screen_text(app)
+        await pilot.press("plus", "plus")
+        assert "zoomed" in screen_text(app).splitlines()[2]
+        assert "frozen" not in screen_text(app).splitlines()[2]
+        await pilot.press("left", "left")
+        assert "zoomed, frozen" in screen_text(app).splitlines()[2]
+        await pilot.press("end", "minus", "minus", "minus")
+        assert screen_text(app) == whole
+
+
+async def test_smoothing_changes_the_line_and_not_the_band(frame_of: FrameOf) -> None:
+    app = Monitor()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(app, pilot, frame_of("running"))
+        whole = screen_text(app)
+        for words in ("smoothing x5", "smoothing x25", "not smoothed"):
+            await pilot.press("e")
+            assert words in screen_text(app)
+        await pilot.press("e")
+        assert screen_text(app) == whole
+
+
+async def test_the_log_shows_only_what_is_asked_for(frame_of: FrameOf) -> None:
+    frame = replace(frame_of("running"), log=("loading shard 1", "WARNING: [/] slow disk", "loading shard 2"))
+    app = Monitor()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(app, pilot, frame)
+        await pilot.press("slash", *"warn", "enter")
+        await pilot.pause()
+        assert "WARNING: [/] slow disk" in screen_text(app)
+        assert "loading shard" not in screen_text(app)
+        await pilot.press("slash", "ctrl+u", "enter")
+        await pilot.pause()
+        assert "loading shard 2" in screen_text(app)
+
+
+async def _exported(frame: Frame, folder: Path) -> None:
+    app = Monitor(exports=folder)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot, frame)
+        await pilot.press("x", "y")
+        await pilot.pause()
+
+
+def test_what_is_on_the_screen_is_exported(frame_of: FrameOf, tmp_path: Path) -> None:
+    asyncio.run(_exported(frame_of("gpus"), tmp_path))
+    kinds = {path.suffix: path for path in tmp_path.iterdir()}
+    assert f'width="{80 * 9}" height="{24 * 18}"' in kinds[".svg"].read_text()
+    assert kinds[".png"].read_bytes().startswith(b"\x89PNG")
+    rows = kinds[".csv"].read_text().splitlines()
+    assert rows[0] == "metric,step,low,high,mean,smooth"
+    assert any(row.startswith("loss,90,") for row in rows)
+    assert "step 90/160" in kinds[".txt"].read_text()
+
+
+async def test_another_run_is_drawn_beside_this_one(frame_of: FrameOf) -> None:
+    others = Others(
+        listed=lambda: [("demo", "finished"), ("nan", "failed")],
+        load=lambda name: Compared(id=name, loss=frame_of(name).view.loss),
+    )
+    app = Monitor(others=others)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(app, pilot, frame_of("running"))
+        await pilot.press("c", *"fail", "enter")
+        await pilot.pause()
+        assert screen_text(app).splitlines()[2].partition("eval")[2].count(" nan ") == 1
+        await pilot.press("c")
+        await pilot.pause()
+        assert " nan " not in screen_text(app).splitlines()[2]
+
+
+async def test_a_checkpoint_is_asked_for_and_a_refusal_is_said(frame_of: FrameOf) -> None:
+    asked: list[str] = []
+    app = Monitor(save=lambda: asked.append("save"))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(app, pilot, frame_of("running"))
+        await pilot.press("w")
+        await pilot.pause(0.3)
+        assert asked == ["save"]
+        assert "a checkpoint is saved" in screen_text(app)
+        await opened(app, pilot, replace(frame_of("running"), is_own=False))
+        await pilot.press("w", "s")
+        assert asked == ["save"]
+
+
+async def test_every_command_is_found_by_its_name(frame_of: FrameOf) -> None:
+    app = Monitor()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot, frame_of("running"))
+        await pilot.press("ctrl+p", *"logarithmic")
+        assert "logarithmic loss axis" in screen_text(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "log scale" in screen_text(app).splitlines()[2]
+        await pilot.press("dollar_sign")
+        await pilot.pause()
+        assert "ftwiz watch running" in screen_text(app)
+
+
+async def test_ascii_alone_draws_everything(frame_of: FrameOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTWIZ_ASCII", "1")
+    app = Monitor()
+    async with app.run_test(size=(120, 40)) as pilot:
+        for name in ("running", "gpus", "demo"):
+            await opened(app, pilot, frame_of(name))
+            assert not [one for one in screen_text(app) if not one.isascii()]
+        await pilot.press("question_mark")
+        assert not {one for one in screen_text(app) if not one.isascii()}
+
+
+@pytest.mark.parametrize("theme", ["dark", "light", "contrast"])
+async def test_the_palette_is_chosen_by_the_environment_and_a_key(
+    frame_of: FrameOf, monkeypatch: pytest.MonkeyPatch, theme: str
+) -> None:
+    monkeypatch.setenv("FTWIZ_THEME", theme)
+    app = Monitor()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot, frame_of("running"))
+        first = app.theme
+        assert first == THEMES[theme].name
+        await pilot.press("t", "t", "t")
+        assert app.theme == first

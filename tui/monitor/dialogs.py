@@ -19,20 +19,20 @@ KEYS: tuple[tuple[str, str, str], ...] = (
     ("s", "stop", "stop the run (asks how)"),
     ("w", "save_now", "save a checkpoint now"),
     ("p space", "pause", "hold the picture or go on"),
-    ("1-9 tab", "", "a panel on the whole screen"),
+    ("1-9 tab", "", "one panel, whole screen"),
     ("esc 0", "overview", "back to the overview"),
-    ("+ - wheel", "", "zoom the steps of the chart"),
-    ("left right", "", "move the chart (end: newest)"),
+    ("+ - wheel", "", "zoom the chart's steps"),
+    ("← →", "", "move it (end: newest)"),
     ("l", "logarithmic", "logarithmic loss axis"),
-    ("e", "smooth", "how much the loss is smoothed"),
-    ("c", "compare", "draw another run beside it"),
-    ("/", "filter", "only log lines with these words"),
-    ("up down", "", "scroll the log"),
-    ("$", "command", "the command that started it"),
-    ("y", "copy", "copy what is on the screen"),
-    ("x", "export", "write it as SVG, CSV and PNG"),
-    ("t", "next_theme", "dark, light, high contrast"),
-    ("[ ]", "", "slower or faster, in a replay"),
+    ("e", "smooth", "smooth more, or not"),
+    ("c", "compare", "compare with a run"),
+    ("/", "filter", "filter the log"),
+    ("↑ ↓", "", "scroll the log"),
+    ("$", "command", "show the commands"),
+    ("y", "copy", "copy the screen"),
+    ("x", "export", "export SVG, CSV, PNG"),
+    ("t", "next_theme", "dark, light, contrast"),
+    ("[ ]", "", "speed of a replay"),
     ("ctrl-p", "palette", "all commands, by name"),
     ("ctrl-l", "redraw", "draw the screen again"),
 )
@@ -54,6 +54,7 @@ class Dialog(ModalScreen[Answer]):
 
     def compose(self) -> ComposeResult:
         """Show the rows."""
+        self.set_class(getattr(self.app, "is_ascii", False), "-ascii")
         yield Lines(self._rows)
 
 
@@ -72,9 +73,9 @@ class Help(Told):
         half = -(-len(KEYS) // 2)
         rows: list[Row] = [(("keys", "title"),)]
         for left, right in zip(KEYS[:half], [*KEYS[half:], None], strict=False):
-            row = [(f"{left[0]:<9} ", "key"), (f"{left[2]:<29}", "text")]
+            row = [(f"{left[0]:<10} ", "key"), (f"{left[2]:<27}", "text")]
             row += [(f"{right[0]:<7} ", "key"), (right[2], "text")] if right else []
-            rows.append(cut(row, 78))
+            rows.append(cut(row, 68))
         rows += [
             (),
             ((PANELS[:46], "dim"),),
@@ -172,15 +173,14 @@ class Choose(Ask):
         super().__init__(title, width=width)
 
     def on_key(self, event: events.Key) -> None:
-        """Move, or take a character as ``Ask`` does."""
+        """Move; a character is taken by ``Ask``, whose handler textual calls too."""
         if event.key in {"up", "down"}:
-            event.stop()
+            event.stop().prevent_default()
             most = max(0, len(self._found()) - 1)
             self._at = min(most, max(0, self._at + (1 if event.key == "down" else -1)))
             self.redraw()
             return
         self._at = 0 if event.is_printable else self._at
-        super().on_key(event)
 
     def finish(self) -> None:
         """Hand back which one of all it is."""

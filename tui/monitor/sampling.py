@@ -38,8 +38,8 @@ class Sampling:
 
     def next_look(self) -> list[Event]:
         """Return the events of the next, finer look, from the beginning to the end of the log."""
-        num_pieces = self._rounds.pop(0)
         end = self._size - TAIL_BYTES
+        num_pieces = min(self._rounds.pop(0), max(1, end // (2 * PIECE_BYTES)))
         note = LogEvent(
             t=0.0, message=f"a log of {size_words(self._size)}: pieces of it are shown, and its end"
         )
