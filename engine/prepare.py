@@ -21,6 +21,7 @@ from .calibration import NEWEST, calibration_file, past_steps, read_calibrations
 from .data import DataSummary, inspect
 from .errors import Refused
 from .job import LoadedJob, dump_job, model_spec
+from .memory.host import DataVolume
 from .plan import Measured, recommend
 from .plan.timeout import grace_seconds, with_timeout
 from .rundir import RunFolder, create
@@ -113,10 +114,15 @@ def prepare(
     job = loaded.job
     model = model_spec(job)
     data = inspect(job.data, stage=job.stage)
-    plan = recommend(
-        job, model, machine, stack=installed_stack(), past=_past_steps(job, machine), measured=measured
-    )
+    past, size = _past_steps(job, machine), _volume(data)
+    plan = recommend(job, model, machine, stack=installed_stack(), past=past, measured=measured, data=size)
     return render(loaded, machine, plan, data, model=model, python=python, cluster=cluster)
+
+
+def _volume(data: DataSummary) -> DataVolume:
+    """Return the bytes of the data's files, as far as they are here."""
+    files = [Path(path) for path in data.paths]
+    return DataVolume(raw_bytes=sum(file.stat().st_size for file in files if file.is_file()) or None)
 
 
 def _past_steps(job: Job, machine: Machine) -> tuple[PastStep, ...]:

@@ -5,7 +5,7 @@ from ..specs.estimate import Estimate, Term
 from ..specs.workload import Workload
 from .activations import activation_terms
 from .disk import disk_terms
-from .host import host_terms
+from .host import DataVolume, host_terms
 from .overhead import fixed_overhead, overhead_notes, overhead_terms
 from .sharding import buffer_terms, moments_apart
 from .states import state_terms
@@ -22,8 +22,12 @@ VARIED_BASIS = "154 published measurements, lengths that vary among them: nine o
 grow, lengths that vary leave no gaps."""
 
 
-def estimate(workload: Workload) -> Estimate:
+def estimate(workload: Workload, *, data: DataVolume | None = None) -> Estimate:
     """Return what a workload takes.
+
+    Args:
+        workload: The step.
+        data: What is known of the data, for the host and the disk.
 
     Raises:
         Refused: The model's parameters are not known.
@@ -35,7 +39,7 @@ def estimate(workload: Workload) -> Estimate:
         tensors = moments_apart(tensors)
     return Estimate(
         tier="fast",
-        terms=(*tensors, *overhead_terms(workload, tensors), *_beside_the_device(workload)),
+        terms=(*tensors, *overhead_terms(workload, tensors), *_beside_the_device(workload, data)),
         uncertainty=VARIED_UNCERTAINTY if _has_gaps(workload) else UNCERTAINTY,
         basis=VARIED_BASIS if _has_gaps(workload) else BASIS,
         notes=overhead_notes(workload),
@@ -89,5 +93,5 @@ def completed(traced: Estimate, workload: Workload) -> Estimate:
     )
 
 
-def _beside_the_device(workload: Workload) -> tuple[Term, ...]:
-    return (*host_terms(workload), *disk_terms(workload))
+def _beside_the_device(workload: Workload, data: DataVolume | None = None) -> tuple[Term, ...]:
+    return (*host_terms(workload, data=data), *disk_terms(workload, data=data))

@@ -1,5 +1,6 @@
 """Decides how a machine does a job and says why: facts go in, a plan comes out."""
 
+from ..memory.host import DataVolume
 from ..specs.job import Job
 from ..specs.machine import Machine
 from ..specs.model import ModelSpec
@@ -21,6 +22,7 @@ def recommend(
     stack: Stack | None = None,
     past: tuple[PastStep, ...] = (),
     measured: Measured | None = None,
+    data: DataVolume | None = None,
 ) -> Plan:
     """Choose the strategy for a job on a machine.
 
@@ -31,6 +33,7 @@ def recommend(
         stack: Versions of the training libraries; those that ftwiz is tested with when absent.
         past: What steps on such devices were predicted to take, and took; corrects the speed.
         measured: What probes and runs on such devices took stands in place of what is estimated.
+        data: What is known of its size.
 
     Raises:
         BadInput: The pinned choices cannot be combined.
@@ -38,4 +41,4 @@ def recommend(
     """
     if model is None or model.parameters is None:
         return careful_plan(job, model, machine)
-    return fitted_plan(job, model, machine, stack=stack, past=past, measured=measured)
+    return fitted_plan(job, model, machine, stack=stack, past=past, measured=measured, data=data)

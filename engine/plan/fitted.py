@@ -6,6 +6,7 @@ from itertools import product
 
 from ..backends import BACKENDS, Backend, visible_environment
 from ..errors import BadInput, Refused
+from ..memory.host import DataVolume
 from ..memory.verdict import usable_bytes
 from ..specs.job import Job
 from ..specs.machine import CPU, Device, Machine
@@ -44,6 +45,7 @@ def fitted_plan(
     stack: Stack | None = None,
     past: tuple[PastStep, ...] = (),
     measured: Measured | None = None,
+    data: DataVolume | None = None,
 ) -> Plan:
     """Choose the fastest way that fits, the simplest among equals.
 
@@ -54,13 +56,14 @@ def fitted_plan(
         stack: Versions of the training libraries; those that ftwiz is tested with when absent.
         past: What steps on such devices were predicted to take, and took; corrects the speed.
         measured: What probes and runs on such devices took stands in place of what is estimated.
+        data: What is known of its size.
 
     Raises:
         BadInput: The pinned choices cannot be combined.
         Refused: The machine does not have what is pinned, or nothing fits; the hint says what would.
     """
     check_engine_pins(job.plan)
-    seen = _look(job, model, machine, stack=stack, past=past, measured=measured)
+    seen = _look(job, model, machine, stack=stack, past=past, measured=measured, data=data)
     question, ranking = seen.question, seen.ranking
     best = ranking.fitting[0] if ranking.fitting else _nearest(question, ranking)
     if best is None and job.plan.ignore_estimate:
@@ -89,12 +92,14 @@ def _look(
     stack: Stack | None,
     past: tuple[PastStep, ...] = (),
     measured: Measured | None = None,
+    data: DataVolume | None = None,
 ) -> _Seen:
     devices = usable_devices(job.plan, machine)
     unpacked = choose_packings(job, devices)[1]
     engines, broken = _engines(job, devices * machine.num_nodes)
     precision, reason = choose_precision(job.plan, _kind(devices), devices)
-    question = replace(_question(job, model, machine, stack=stack), past=past, measured=measured)
+    asked = _question(job, model, machine, stack=stack)
+    question = replace(asked, past=past, measured=measured, data=data)
     ways, whole = splittable(_ways(job, devices, engines, precision, num_nodes=machine.num_nodes), job, model)
     return _Seen(
         question=question,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..memory import estimate, floor
+from ..memory.host import DataVolume
 from ..memory.verdict import place_verdict, shared_verdict, usable_bytes, verdict, worst
 from ..memory.workload import workload_of
 from ..specs.estimate import Estimate, Verdict
@@ -119,6 +120,7 @@ class Question:
     past: tuple[PastStep, ...] = ()
     """What steps on such devices were predicted to take, and took."""
     measured: Measured | None = None
+    data: DataVolume | None = None
 
 
 def search(question: Question, ways: Iterable[Strategy], *, exhaustive: bool = False) -> Ranking:
@@ -217,7 +219,7 @@ def has_nothing_to_gain(option: Option) -> bool:
 def look(question: Question, strategy: Strategy) -> Option:
     """Estimate one strategy and say whether it fits."""
     asked = workload(question, strategy)
-    modelled = estimate(asked)
+    modelled = estimate(asked, data=question.data)
     measured = question.measured(asked, modelled) if question.measured else None
     return _option(question, strategy, measured or modelled)
 
