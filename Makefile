@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt tools/install.py
 
-.PHONY: help demo check fix help-file accuracy grid bench clean
+.PHONY: help demo check fix faults help-file accuracy grid bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -28,6 +28,10 @@ check: $(VENV)/.installed-dev  ## Everything CI runs: format, lint, walls, types
 fix: $(VENV)/.installed-dev  ## Format, and apply safe fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+REPEATS ?= 5
+faults: $(VENV)/.installed-train $(VENV)/.installed-dev  ## Try every fault on real runs of three engines: REPEATS=5; writes docs/reliability.md.
+	$(BIN)/python tests/faults/campaign.py --repeats $(REPEATS) --page
 
 help-file: $(VENV)/.installed-train  ## Write what `ftwiz --help` prints, after a command changed.
 	$(BIN)/python -c 'from ftwiz.cli.group import help_text; print(help_text(), end="")' > ftwiz/cli/help.txt.new

@@ -19,6 +19,7 @@ from ..specs.run import ProcessIdentity, RunRecord, RunState
 from . import process
 from .evidence import newest_checkpoint
 from .launch import marker_of, read_launch
+from .preflight import check_disk
 
 HANDSHAKE_SECONDS = 60.0
 POLL_SECONDS = 0.05
@@ -38,12 +39,14 @@ def start(run: RunFolder, *, resume_from: str | None = None, foreground: bool = 
 
     Raises:
         BadInput: The folder is not a run, or its plan cannot be read.
-        Refused: The run is alive, is somebody else's, or the supervisor could not start.
+        Refused: The run is alive, is somebody else's, has no room on its disk, or the supervisor could not
+            start.
     """
     record = status(run)
     _refuse_if_alive(run, record)
     _refuse_if_foreign(run)
     read_launch(run)
+    check_disk(run)
     told_before = _size(run)
     arguments = ["-P", "-m", "ftwiz.engine.supervise", str(run.path)]
     arguments += ["--resume-from", resume_from] if resume_from else []

@@ -23,6 +23,7 @@ from .evidence import LogMarks, gather, newest_checkpoint, oom_kills
 from .launch import Launch, environment, joined, marker_of, read_launch, spawn
 from .ledger import Ledger, say
 from .measured import remember
+from .preflight import clear_dead_locks
 from .recover import Next, Policy, explain, what_next
 from .sampler import Sampler
 from .watch import Watch
@@ -66,6 +67,8 @@ class Supervisor:
         self._handle_signals()
         process.become_subreaper()
         machine = hardware.detect()
+        for note in clear_dead_locks(os.environ):
+            self._ledger.alert("warning", "build_lock", note)
         self._attempt(machine, None)
         self._finish(machine)
         return self._ledger.record

@@ -48,6 +48,7 @@ def main() -> int:
     """Run the campaign; 1 when something was lost."""
     asked = _arguments()
     results = Path(asked.results)
+    results.parent.mkdir(parents=True, exist_ok=True)
     trials = _read(results) if asked.keep else []
     with tempfile.TemporaryDirectory(prefix="ftwiz-faults-") as name:
         folder = Path(name)
@@ -66,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--engine", action="append", choices=list(ENGINES))
     parser.add_argument("--case", help="regular expression of names")
     parser.add_argument("--points", type=int, default=50, help="kill points during saves, in all")
-    parser.add_argument("--results", default="faults.json", help="every trial, as JSON")
+    parser.add_argument("--results", default="build/faults.json", help="every trial, as JSON")
     parser.add_argument("--keep", action="store_true", help="add to the results that are there")
     parser.add_argument("--page", action="store_true", help=f"write the table of {PAGE.name}")
     return parser.parse_args()
@@ -150,8 +151,8 @@ def table(trials: list[Trial], repeats: int) -> str:
     """Return the trials as a Markdown table: a row for each case, a column for each engine."""
     day = time.strftime("%Y-%m-%d")
     measured = (
-        f"Measured {day}, {repeats} {'repeat' if repeats == 1 else 'repeats'}, {os.cpu_count()} cores, gloo, a "
-        "tiny Llama. A cell is *passed of tried*; the last column has the worst figures of all trials."
+        f"Measured {day}, {repeats} {'repeat' if repeats == 1 else 'repeats'}, {os.cpu_count()} cores, gloo, "
+        "a tiny Llama. A cell is *passed of tried*; the last column has the worst figures of all trials."
     )
     lines = [
         measured,
