@@ -31,7 +31,7 @@ def function(name: str) -> Callable[..., list[float | None]]:
     a list; with ``**kwargs`` all of them.
 
     Args:
-        name: File and function: ``/home/me/rewards.py:brevity``.
+        name: File and function: ``/path/rewards.py:brevity``.
 
     Raises:
         BadInput: The file cannot be run, or has no such function.
