@@ -1,6 +1,9 @@
 """Writing changed cells only leaves the same screen as writing everything, with far fewer bytes."""
 
+import inspect
 import io
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyte
@@ -10,12 +13,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
-from textual._compositor import LayoutUpdate
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widgets import Static
 
 from ftwiz.tui.lean import LeanApp, Shadow
+from ftwiz.tui.monitor.app import Monitor
+from ftwiz.tui.monitor.view import Frame
 
 WIDTH, HEIGHT = 24, 5
 STYLES = (
@@ -108,3 +113,47 @@ async def test_an_app_runs_with_it_and_without(monkeypatch: pytest.MonkeyPatch, 
         await pilot.press("ctrl+l")
         await pilot.resize_terminal(30, 6)
         assert str(app.query_one("#value", Static).render()) == "value 1"
+
+
+class Both(Monitor):
+    """The monitor, on two terminals: one is sent what Textual sends, one only what changed."""
+
+    CSS_PATH = [Path(inspect.getfile(Monitor)).parent / name for name in Monitor.CSS_PATH]  # noqa: RUF012 - textual's
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole, self.lean = pyte.Screen(120, 40), pyte.Screen(120, 40)
+        self._second = Shadow()
+        self._to = Console(
+            width=120,
+            height=40,
+            file=io.StringIO(),
+            color_system="256",
+            force_terminal=True,
+            legacy_windows=False,
+        )
+
+    def _display(self, screen: Any, renderable: Any) -> None:
+        if isinstance(renderable, LayoutUpdate | ChopsUpdate):
+            write(self.whole, renderable.render_segments(self._to))
+            write(self.lean, self._second.bring(renderable, self._to))
+        super()._display(screen, renderable)
+
+    def differing(self) -> list[tuple[int, int]]:
+        """Cells whose character, colour or attribute is another."""
+        return [
+            (x, y) for y in range(40) for x in range(120) if self.whole.buffer[y][x] != self.lean.buffer[y][x]
+        ]
+
+
+async def test_no_cell_of_the_monitor_differs_from_stock_rendering(frame_of: Callable[[str], Frame]) -> None:
+    app = Both()
+    async with app.run_test(size=(120, 40)) as pilot:
+        for name in ("gpus", "nan"):
+            app.show(frame_of(name))
+            await pilot.pause()
+            for key in ("l", "plus", "3", "0", "question_mark", "escape", "ctrl+p", "escape", "t"):
+                await pilot.press(key)
+                await pilot.pause()
+                assert app.differing() == []
+    assert any("loss" in line for line in app.whole.display)

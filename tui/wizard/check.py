@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from ...engine.data import inspect
 from ...engine.errors import BadInput, FtwizError
 from ...engine.job import LoadedJob, dump_job, model_spec, parse_job
+from ...engine.known import known_of
 from ...engine.plan import recommend
-from ...engine.probe.known import known_of
 from ...engine.specs.data import DataSummary
 from ...engine.specs.job import DEMO_MODEL, Data, Job, Method, RunOptions
 from ...engine.specs.machine import Machine
