@@ -12,6 +12,7 @@ from ..doctor import Finding
 from ..doctor import Level as DoctorLevel
 from ..errors import FtwizError
 from ..job import LoadedJob
+from ..known import known_here, known_of
 from ..memory import estimate
 from ..memory.verdict import place_verdict, shared_verdict, verdict
 from ..prepare import Prepared, check_stack, prepare
@@ -20,7 +21,6 @@ from ..specs.estimate import Estimate, Verdict
 from ..specs.machine import Device, Machine
 from ..specs.workload import Workload
 from ..supervise.measured import workload_here
-from .known import known_here, known_of
 from .model_checks import look_at_data, look_at_model
 from .result import Level, Result, guarded, ok, problem, size, warning
 

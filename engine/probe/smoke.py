@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from ..calibration import Calibration
 from ..errors import BadInput
 from ..job import LoadedJob
+from ..known import Fit, fit_of, known_of
 from ..prepare import check_stack, prepare
 from ..rundir import runs_root
 from ..specs.machine import CPU, Machine
 from ..specs.run import RunState
 from ..supervise.diagnose import UNKNOWN
-from .fit import Fit, fit_of
-from .known import known_of
 from .result import Result, ok, problem, size, warning
 from .trial import Outcome, plan_trial, run_trial, trial_folder, trial_lengths
 

@@ -201,7 +201,7 @@ def _measured_or_modelled(workload: Workload, place: Target) -> Estimate:
     modelled = fast_estimate(workload)
     if not calibration_file(os.environ).exists():
         return modelled  # most often so, and then the probe's room need not be loaded
-    from ..engine.probe.known import Known
+    from ..engine.known import Known
 
     known = Known(
         environ=os.environ, device_kind=place.kind, device_name=place.name, device_bytes=place.total_bytes

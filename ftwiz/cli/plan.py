@@ -57,8 +57,8 @@ def plan(
     from ..engine.hardware import detect
     from ..engine.hardware.written import parse_machine
     from ..engine.job import load_job
+    from ..engine.known import known_of
     from ..engine.prepare import prepare
-    from ..engine.probe.known import known_of
     from ..engine.rundir import write_plan
     from .show import files_text, plan_text, written_text
     from .terminal import columns

@@ -56,8 +56,8 @@ def launch(loaded: "LoadedJob", how: Follow | None = None) -> int:
         FtwizError: The job, the model or the data is wrong, or the machine refuses.
     """
     from ..engine.hardware import detect
+    from ..engine.known import known_of
     from ..engine.prepare import check_stack, prepare, write
-    from ..engine.probe.known import known_of
     from ..engine.rundir import runs_root
 
     machine = detect()
@@ -126,8 +126,8 @@ def _load(job: Path | None, preset: str | None, overrides: tuple[str, ...]) -> "
 
 def _show(loaded: "LoadedJob", *, as_json: bool) -> None:
     from ..engine.hardware import detect
+    from ..engine.known import known_of
     from ..engine.prepare import prepare
-    from ..engine.probe.known import known_of
     from .show import files_text, plan_text
     from .terminal import columns
 

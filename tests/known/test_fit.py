@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from ftwiz.engine.calibration import Calibration, Usage, workload_key
 from ftwiz.engine.errors import BadInput
+from ftwiz.engine.known import fit_of, probe_estimate
+from ftwiz.engine.known.fit import REPEATABILITY
 from ftwiz.engine.models import spec_from_config
-from ftwiz.engine.probe import fit_of, probe_estimate
-from ftwiz.engine.probe.fit import REPEATABILITY
 from ftwiz.engine.specs.estimate import Estimate, Term
 from ftwiz.engine.specs.workload import Sharding, Workload
 

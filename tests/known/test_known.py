@@ -11,13 +11,10 @@ import pytest
 from ftwiz.cli.estimate import Options, answer
 from ftwiz.cli.estimate import estimate as command
 from ftwiz.engine.calibration import Calibration, Usage, append_calibration, workload_key
-from ftwiz.engine.job import load_job
+from ftwiz.engine.known import Known, known_of, point_estimate
 from ftwiz.engine.memory import estimate
 from ftwiz.engine.models import catalogue
 from ftwiz.engine.plan import recommend
-from ftwiz.engine.prepare import prepare
-from ftwiz.engine.probe import Known, known_of
-from ftwiz.engine.probe.known import point_estimate
 from ftwiz.engine.specs.job import Job
 from ftwiz.engine.specs.machine import Device, Host, Machine
 from ftwiz.engine.specs.model import ModelSpec
@@ -150,12 +147,3 @@ def test_the_command_says_that_it_was_measured_here(
     assert json.loads(done.stdout)["estimate"]["tier"] == "probe", done.stderr
     shown = run_ftwiz("estimate", MODEL, "--machine", machine).stdout
     assert "measured here, within 3 %" in " ".join(shown.split()) or "within 2 %" in shown
-
-
-def test_a_plan_counts_the_text_that_is_read(make_job: Callable[..., Path]) -> None:
-    loaded = load_job(make_job())
-    plan = prepare(loaded, BOX).plan
-    assert plan.estimate is not None
-    (text,) = [term for term in plan.estimate.terms if term.name == "text while it is prepared"]
-    assert text.num_bytes == sum(Path(path).stat().st_size for path in loaded.job.data.paths)
-    assert (text.place, text.phases) == ("host", ("load",))
