@@ -19,7 +19,7 @@ from ..specs.run import ProcessIdentity, RunRecord, RunState
 from . import process
 from .evidence import newest_checkpoint
 from .launch import marker_of, read_launch
-from .preflight import check_disk
+from .preflight import check_disk, planned_disk_bytes
 
 HANDSHAKE_SECONDS = 60.0
 POLL_SECONDS = 0.05
@@ -46,7 +46,7 @@ def start(run: RunFolder, *, resume_from: str | None = None, foreground: bool = 
     _refuse_if_alive(run, record)
     _refuse_if_foreign(run)
     read_launch(run)
-    check_disk(run)
+    check_disk(run, planned_disk_bytes(run))
     told_before = _size(run)
     arguments = ["-P", "-m", "ftwiz.engine.supervise", str(run.path)]
     arguments += ["--resume-from", resume_from] if resume_from else []

@@ -5,7 +5,6 @@ packages by ``prepare``, memory by the planner, a lost port by another attempt.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -14,8 +13,10 @@ from pathlib import Path
 
 import psutil
 
-from ..errors import Refused
+from ..errors import FtwizError, Refused
+from ..memory import estimate
 from ..rundir import RunFolder
+from .measured import read_planned
 
 GIB = 1 << 30
 YOUNG_SECONDS = 10.0
@@ -24,7 +25,7 @@ NETWORK = ("nfs", "lustre", "gpfs", "ceph", "cifs", "smb", "beegfs", "fuse.", "9
 """File systems on which the builder may sit on another host."""
 
 
-def check_disk(run: RunFolder) -> None:
+def check_disk(run: RunFolder, needed: int | None) -> None:
     """Make sure that what the plan will write fits on the disk of the run folder.
 
     What earlier attempts have written is counted as free: it is written over or rotated away.
@@ -32,7 +33,6 @@ def check_disk(run: RunFolder) -> None:
     Raises:
         Refused: It does not; the message has both figures.
     """
-    needed = _planned_disk_bytes(run)
     if needed is None:
         return
     try:
@@ -65,12 +65,16 @@ def clear_dead_locks(environ: Mapping[str, str]) -> list[str]:
     return cleared
 
 
-def _planned_disk_bytes(run: RunFolder) -> int | None:
+def planned_disk_bytes(run: RunFolder) -> int | None:
+    """Return what checkpoints and model take by the estimate; downloads may lie on other disks."""
     try:
-        predicted = json.loads(run.plan_file.read_bytes()).get("predicted") or {}
-        return int(predicted["disk_bytes"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        workload = read_planned(run).workload
+    except (FtwizError, OSError):
         return None
+    if workload is None:
+        return None
+    terms = estimate(workload).phase_terms("save", "disk")
+    return sum(term.num_bytes for term in terms if term.group == "checkpoints")
 
 
 def _size(folder: Path) -> int:

@@ -93,11 +93,11 @@ def not_a_number(lab: Lab) -> Figures:
 
 
 def disk_full(lab: Lab) -> Figures:
-    """F20, F21: a tmpfs of 3 MiB fills up: cause named, old checkpoint kept, resumed after freeing space."""
+    """F20, F21: a tmpfs of 160 MiB fills up: cause named, old checkpoint kept, resumed after freeing space."""
     disk = lab.folder / "disk"
     disk.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(disk)], capture_output=True, check=False
     )
     if done.returncode:
         raise Lost("not tried: a small tmpfs cannot be mounted here")

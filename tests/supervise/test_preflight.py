@@ -1,6 +1,5 @@
 """What is in the way is found before ranks start: a disk without room, and the lock of a build that died."""
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -10,29 +9,25 @@ from typing import Any
 import pytest
 
 from ftwiz.engine.errors import ExitCode, Refused
-from ftwiz.engine.supervise.preflight import clear_dead_locks
+from ftwiz.engine.supervise.preflight import check_disk, clear_dead_locks, planned_disk_bytes
 
 Make = Callable[..., Any]
 
 
-def needs(run: Any, num_bytes: int) -> Any:
-    plan = json.loads(run.run.plan_file.read_text())
-    run.run.plan_file.write_text(json.dumps(plan | {"predicted": {"disk_bytes": num_bytes}}))
-    return run
-
-
 def test_a_disk_without_room_is_refused_with_both_figures(standin: Make) -> None:
-    run = needs(standin(), 1 << 60)
+    run = standin().run
     with pytest.raises(
         Refused, match=r"GiB are free, and checkpoints and model take 1073741824\.00 GiB"
     ) as no:
-        run.start()
+        check_disk(run, 1 << 60)
     assert no.value.exit_code == ExitCode.REFUSED
-    assert run.run.read_record().attempts == ()
 
 
-def test_a_disk_with_room_is_none_of_our_business(standin: Make) -> None:
-    assert needs(standin("--steps", "2"), 1000).start().wait_until_over().reason == "finished at step 2 of 2"
+def test_a_disk_with_room_and_an_unknown_need_are_no_reason_to_refuse(standin: Make) -> None:
+    run = standin().run
+    check_disk(run, 1000)
+    check_disk(run, planned_disk_bytes(run))
+    assert planned_disk_bytes(run) is None
 
 
 @pytest.fixture
