@@ -6,7 +6,7 @@ of a user leaves as one ``BadInput`` whose line names file, line and key.
 
 from .loader import LoadedJob, load_job, parse_job
 from .model_folder import model_spec
-from .presets import load_preset, preset_names
+from .presets import load_preset, preset_names, preset_summary
 from .schema import job_schema
 from .tree import Source
 from .writer import dump_job
@@ -21,4 +21,5 @@ __all__ = [
     "model_spec",
     "parse_job",
     "preset_names",
+    "preset_summary",
 ]

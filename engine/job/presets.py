@@ -31,3 +31,10 @@ def load_preset(name: str, overrides: Sequence[str] = ()) -> LoadedJob:
     if name not in names:
         raise BadInput(f"no preset {shown(name)}{nearest(name, names)}", hint=f"presets: {', '.join(names)}")
     return load_file(_FOLDER / f"{name}.yaml", overrides=overrides, source=Source.PRESET)
+
+
+def preset_summary(name: str) -> str:
+    """Return the first sentence of a preset's comment: what it is for."""
+    lines = (_FOLDER / f"{name}.yaml").read_text(encoding="utf8").partition("version:")[0].splitlines()
+    words = " ".join(line.strip("# ") for line in lines if not line.startswith("# ftwiz "))
+    return words.strip().partition(". ")[0].partition(": ")[0].rstrip(".:")

@@ -18,7 +18,8 @@ MOST_PORT = 65535
 
 
 @click.command()
-@click.argument("job", metavar="JOB.yaml", type=click.Path(path_type=Path))
+@click.argument("job", metavar="[JOB.yaml]", required=False, type=click.Path(path_type=Path))
+@click.option("--preset", metavar="NAME", help="Plan a preset instead of a file; see `ftwiz presets`.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value of the job.")
 @click.option(
     "--machine",
@@ -43,9 +44,10 @@ MOST_PORT = 65535
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(
-    job: Path,
+    job: Path | None,
     overrides: tuple[str, ...],
     *,
+    preset: str | None,
     spec: str | None,
     show: bool,
     folder: Path | None,
@@ -56,14 +58,14 @@ def plan(
     """Show the plan of a job and its reasons; start nothing, and write only what --write asks for."""
     from ..engine.hardware import detect
     from ..engine.hardware.written import parse_machine
-    from ..engine.job import load_job
     from ..engine.known import known_of
     from ..engine.prepare import prepare
     from ..engine.rundir import write_plan
+    from .job import load
     from .show import files_text, plan_text, written_text
     from .terminal import columns
 
-    loaded = load_job(job, overrides=overrides)
+    loaded = load(job, preset, overrides)
     machine = detect() if spec is None else parse_machine(spec)
     cluster = _cluster(machine.num_nodes, **meeting)
     prepared = prepare(loaded, machine, cluster=cluster, measured=known_of(os.environ, machine))
@@ -117,10 +119,15 @@ def _cluster(
 @click.option("--json", "as_json", is_flag=True, help="Print the names as a JSON list.")
 def presets(*, as_json: bool) -> None:
     """List the presets: jobs that come with ftwiz, for `ftwiz --preset` and `ftwiz run --preset`."""
-    from ..engine.job import preset_names
+    from ..engine.job import preset_names, preset_summary
 
     names = preset_names()
-    click.echo(json.dumps(names) if as_json else "\n".join(names))
+    if as_json:
+        click.echo(json.dumps(names))
+        return
+    column = max(map(len, names))
+    for name in names:
+        click.echo(f"{name:<{column}}  {preset_summary(name)}")
 
 
 @click.command()

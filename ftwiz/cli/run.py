@@ -9,6 +9,7 @@ import click
 
 from ..engine.errors import ExitCode, Refused
 from .follow import Follow, follow_options, say, start_and_follow
+from .job import load
 
 if TYPE_CHECKING:
     from ..engine.job import LoadedJob
@@ -39,7 +40,7 @@ def run(
     checkpoint to go on from.
     """
     how = Follow(**follow)
-    loaded = _load(job, preset, (*overrides, *([f"run.name={name}"] if name else [])))
+    loaded = load(job, preset, (*overrides, *([f"run.name={name}"] if name else [])))
     if dry_run:
         _show(loaded, as_json=how.as_json)
         return ExitCode.OK
@@ -75,7 +76,7 @@ def demo(*, overrides: tuple[str, ...], **follow: bool) -> int:
 
     Nothing is downloaded: the model is built from a seed and the data comes with ftwiz.
     """
-    return launch(_load(None, "demo", overrides), Follow(**follow))
+    return launch(load(None, "demo", overrides), Follow(**follow))
 
 
 @click.command()
@@ -111,17 +112,6 @@ def _replanned(run: "RunFolder", checkpoint: str | None) -> str:
         where = f" that can read {checkpoint}" if checkpoint else ""
         raise Refused(f"{run.id}: no plan{where} needs less memory", hint="see: ftwiz plan JOB.yaml")
     return change
-
-
-def _load(job: Path | None, preset: str | None, overrides: tuple[str, ...]) -> "LoadedJob":
-    from ..engine.job import load_job, load_preset
-
-    if (job is None) == (preset is None):
-        raise click.UsageError("give a job file or --preset NAME")
-    if preset is not None:
-        return load_preset(preset, overrides)
-    assert job is not None
-    return load_job(job, overrides=overrides)
 
 
 def _show(loaded: "LoadedJob", *, as_json: bool) -> None:

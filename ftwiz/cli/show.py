@@ -22,9 +22,7 @@ def plan_text(prepared: Prepared, width: int | None = None) -> str:
         for reason in prepared.plan.reasons
     ]
     rows += [(f"not {rejected.choice}", rejected.text) for rejected in prepared.plan.rejected]
-    column = max(len(head) for head, _ in rows)
-    if width is not None:
-        column = min(column, max(len(head) for head, _ in rows[: len(prepared.plan.reasons)]))
+    column = max(len(head) for head, _ in rows[: len(prepared.plan.reasons)])
     lines = [line for head, text in rows for line in _row(head, text, column, width)]
     return "\n".join([f"plan for {prepared.loaded.name}", *lines])
 
