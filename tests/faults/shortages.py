@@ -93,7 +93,7 @@ def not_a_number(lab: Lab) -> Figures:
 
 
 def disk_full(lab: Lab) -> Figures:
-    """F20, F21: a tmpfs of 160 MiB fills up: cause named, old checkpoint kept, resumed after freeing space."""
+    """F20, F21: a tmpfs of 160 MiB fills up: cause named, old checkpoint kept, resumed after freeing it."""
     disk = lab.folder / "disk"
     disk.mkdir()
     done = subprocess.run(
