@@ -1,17 +1,14 @@
-"""Sees when a training goes wrong, from the events it leaves: pure, no clock, no file.
-
-Every rule is one small class that is fed events and answers with alerts; a rule that has spoken is silent
-until what it saw is over. Thresholds follow the statistics of the run itself: there is nothing to set.
-"""
+"""Rules over what is logged: gradients, losses, rates, times."""
 
 import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal, Protocol
+from typing import Literal
 
-from .specs.events import AlertEvent, CheckpointEvent, DevicesEvent, EvalEvent, Event, StateEvent, StepEvent
+from ..specs.events import EvalEvent, Event, StateEvent, StepEvent
+from .rule import Finding, Told
 
 WINDOW = 50
 """Logged steps that a median is taken of."""
@@ -19,68 +16,10 @@ FEWEST = 10
 """Logged steps before anything is compared."""
 FEWEST_LOSSES = 20
 """Losses of single batches differ more than norms and times do."""
-GIB = 1 << 30
 FEWEST_EQUAL = 5
 """Logged steps whose losses are equal from the first one on."""
 MAD_OF_SIGMA = 1.4826
 """Times the median absolute deviation is a standard deviation, of a normal distribution."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What a rule saw, with one change that would help."""
-
-    level: Literal["info", "warning", "error"]
-    code: str
-    message: str
-
-
-class Rule(Protocol):
-    """One thing that can go wrong."""
-
-    def feed(self, event: Event) -> Finding | None:
-        """Take an event; return what is newly wrong."""
-
-
-class Health:
-    """All rules over the events of one run."""
-
-    def __init__(self) -> None:
-        self._rules: tuple[Rule, ...] = (
-            NotANumber(),
-            *(TooMuch(excess) for excess in EXCESSES),
-            Spike(),
-            NoRate(),
-            RateJump(),
-            NothingLearned(),
-            Overfitting(),
-            DiskSpace(),
-            Throttled(),
-            LostDevice(),
-            HostMemory(),
-        )
-
-    def feed(self, event: Event) -> list[AlertEvent]:
-        """Take an event of the run or of its devices, in the order they were written."""
-        step = event.step if isinstance(event, StepEvent | EvalEvent | CheckpointEvent) else None
-        found = [finding for rule in self._rules if (finding := rule.feed(event)) is not None]
-        return [
-            AlertEvent(t=event.t, level=one.level, code=one.code, message=one.message, step=step)
-            for one in found
-        ]
-
-
-class Told:
-    """Turns a condition into one word at its beginning, and none until it has been over."""
-
-    def __init__(self, after: int = 1) -> None:
-        self._after = after
-        self._held = 0
-
-    def now(self, *, holds: bool) -> bool:
-        """Say whether this is the moment to speak: the condition holds for the given time in a row."""
-        self._held = self._held + 1 if holds else 0
-        return self._held == self._after
 
 
 class NotANumber:
@@ -296,103 +235,6 @@ class Overfitting:
             code="overfitting",
             message=f"the held-out loss rises since three evaluations ({last[-1]:.3g}, best "
             f"{min(self._losses):.3g}): stop, or take an earlier checkpoint and fewer epochs",
-        )
-
-
-class DiskSpace:
-    """A disk with room for fewer than two more checkpoints of the size of the last one."""
-
-    def __init__(self) -> None:
-        self._told = Told()
-        self._size = 0
-
-    def feed(self, event: Event) -> Finding | None:
-        """Take a checkpoint, or a sample of the host."""
-        if isinstance(event, CheckpointEvent):
-            self._size = event.size_bytes
-        if (
-            not isinstance(event, DevicesEvent)
-            or event.host is None
-            or event.host.run_disk_free_bytes is None
-        ):
-            return None
-        free = event.host.run_disk_free_bytes
-        if not self._told.now(holds=self._size > 0 and free < 2 * self._size):
-            return None
-        return Finding(
-            level="warning",
-            code="disk_space",
-            message=f"{free / GIB:.2f} GiB are free where the run is saved, and a checkpoint takes "
-            f"{self._size / GIB:.2f} GiB: free space before the next one, or lower train.save_total_limit",
-        )
-
-
-class Throttled:
-    """A device whose clock is held back by heat or hardware for ten samples in a row."""
-
-    def __init__(self) -> None:
-        self._told: dict[int, Told] = {}
-
-    def feed(self, event: Event) -> Finding | None:
-        """Take a sample. A power limit is normal under load, and no reason."""
-        if not isinstance(event, DevicesEvent):
-            return None
-        for device in event.devices:
-            reasons = {"heat", "hardware"} & set(device.throttle_reasons)
-            told = self._told.setdefault(device.index, Told(after=10))
-            if told.now(holds=bool(reasons)):
-                hot = (
-                    f" at {device.temperature_celsius:.0f} C"
-                    if device.temperature_celsius is not None
-                    else ""
-                )
-                return Finding(
-                    level="warning",
-                    code="throttled",
-                    message=f"device {device.index} is slowed by {' and '.join(sorted(reasons))}{hot}: "
-                    "see to its cooling, or lower its power limit",
-                )
-        return None
-
-
-class LostDevice:
-    """A device that no longer answers its driver."""
-
-    def __init__(self) -> None:
-        self._told: dict[int, Told] = {}
-
-    def feed(self, event: Event) -> Finding | None:
-        """Take a sample."""
-        if not isinstance(event, DevicesEvent):
-            return None
-        for device in event.devices:
-            if self._told.setdefault(device.index, Told()).now(holds=device.is_lost):
-                return Finding(
-                    level="error",
-                    code="device_lost",
-                    message=f"device {device.index} ({device.name}) no longer answers: look for Xid in dmesg",
-                )
-        return None
-
-
-class HostMemory:
-    """A host with less than a twentieth of its memory left."""
-
-    def __init__(self) -> None:
-        self._told = Told(after=5)
-
-    def feed(self, event: Event) -> Finding | None:
-        """Take a sample."""
-        if not isinstance(event, DevicesEvent) or event.host is None:
-            return None
-        used, total = event.host.memory_used_bytes, event.host.memory_total_bytes
-        if not used or not total or not self._told.now(holds=used > 0.95 * total):
-            return None
-        return Finding(
-            level="warning",
-            code="host_memory",
-            message=f"{used / total:.0%} of the host's memory is used: the kernel may soon kill a rank; "
-            "use fewer data workers, or less offload",
         )
 
 
