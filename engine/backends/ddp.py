@@ -8,6 +8,7 @@ from ..specs.machine import CPU
 from ..specs.model import ModelSpec
 from ..specs.plan import Cluster, Rule, Strategy
 from .launch import node_files, ranks_command, torchrun_command
+from .method_rules import ONE_PROCESS
 from .rules import NOT_REENTRANT, WHOLE_DEVICES
 
 NAME = "ddp"
@@ -24,6 +25,7 @@ RULES = (
     ),
     WHOLE_DEVICES,
     NOT_REENTRANT,
+    ONE_PROCESS,
 )
 PINS: frozenset[str] = frozenset()
 

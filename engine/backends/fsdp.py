@@ -12,6 +12,7 @@ from ..specs.machine import CPU
 from ..specs.model import ModelSpec
 from ..specs.plan import Cluster, Offload, Rule, Strategy
 from .launch import node_files, ranks_command, torchrun_command
+from .method_rules import PISSA_SPLIT_BY_FSDP, WHOLE_MATRICES
 from .rules import NOT_APPLE, NOT_REENTRANT, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
 
 NAME = "fsdp"
@@ -25,6 +26,8 @@ RULES = (
     NOT_REENTRANT,
     OWN_MEMORY,
     WHOLE_8_BIT,
+    WHOLE_MATRICES,
+    PISSA_SPLIT_BY_FSDP,
     Rule(
         broken=lambda job, _devices: offloads_to(job.plan, "nvme"),
         text="fsdp offloads to host memory only; a disk takes plan.backend zero",
@@ -45,7 +48,7 @@ RULES = (
     ),
     Rule(
         broken=lambda job, _devices: job.train.optim == "adafactor",
-        text="adafactor cannot step over split weights; train.optim adamw_torch can",
+        text="adafactor cannot step over split weights; train.optim adamw_torch_fused can",
         source='transformers 5.23, optimization.py: "mixed torch.Tensor and DTensor" (measured)',
     ),
 )

@@ -41,7 +41,7 @@ PACKED_KINDS = frozenset({"cuda", "xpu", "hpu", "cpu"})
 """Devices for which bitsandbytes 0.50.2 has kernels, and transformers 5.23 puts packed weights on them."""
 PACKING_RULES = (
     Rule(
-        broken=lambda job, _devices: _packs(job) and job.method.kind == "full",
+        broken=lambda job, _devices: _packs(job) and not job.method.adds_weights,
         text="packed weights cannot be trained; method.kind lora trains matrices beside them",
         source="bitsandbytes 0.50.2, nn/modules.py: 4-bit weights have no gradient",
     ),

@@ -12,6 +12,7 @@ from ..specs.machine import CPU
 from ..specs.model import ModelSpec
 from ..specs.plan import Cluster, Offload, Rule, Strategy, ZeroStage
 from .launch import RUN_FOLDER, WORKER_MODULE, node_files, ranks_command, torchrun_command
+from .method_rules import PISSA_SPLIT_BY_ZERO, WHOLE_MATRICES
 from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
 
 NAME = "zero"
@@ -68,7 +69,7 @@ _NOTHING_SPLIT = Rule(
 )
 _FLAT_PARTS = Rule(
     broken=lambda job, _devices: job.train.optim == "adafactor" and job.plan.zero_stage != 0,
-    text="adafactor saves its memory on matrices, and zero hands it flat parts; train.optim adamw_torch fits",
+    text="adafactor saves its memory on matrices, and zero hands it flat parts; adamw_torch_fused fits",
     source="measured: stage 3 learns otherwise than one rank; deepspeed 0.19.8 flattens groups",
 )
 _CPU_IN_FLOAT32 = Rule(
@@ -93,6 +94,8 @@ RULES = (
     _FLAT_PARTS,
     _CPU_IN_FLOAT32,
     _8_BIT_IS_WHOLE,
+    WHOLE_MATRICES,
+    PISSA_SPLIT_BY_ZERO,
 )
 
 

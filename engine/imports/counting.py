@@ -6,9 +6,11 @@ from dataclasses import replace
 from ..errors import BadInput
 from ..job.files import shown
 from ..job.writer import flow
+from ..stages.methods import READS
 from .rows import How, Role
 from .sheet import SAME, Sheet, Taken, change_of
 
+MOST_PISSA_STEPS = 999
 _AT_NO_TIME = ("no", False)
 _NO_PROCESSES = "for one device; --processes N says how many there were"
 
@@ -110,17 +112,44 @@ def _steps_of_logging(sheet: Sheet, one: Taken) -> None:
 
 def _take_out(sheet: Sheet, steps: list[Taken], one: Taken) -> None:
     for taken in steps:
-        sheet.taken.remove(taken)
-        for index, change in enumerate(sheet.changes):
-            if change.key == taken.key and not taken.is_default:
-                sheet.changes[index] = replace(
-                    change, how=How.DROP, ours=None, reason=f"{SAME}: {one.key} is {one.value}"
-                )
+        _take_out_as(sheet, taken, f"{SAME}: {one.key} is {one.value}")
+
+
+def _iterations(sheet: Sheet) -> None:
+    """LLaMA-Factory says in a key of its own in how many iterations PiSSA finds its matrices; -1: exactly."""
+    for one in sheet.used.get(Role.PISSA_STEPS, ()):
+        begun = [taken for taken in sheet.taken if taken.target == "method.init_lora_weights"]
+        steps = one.value
+        is_whole = isinstance(steps, int) and not isinstance(steps, bool)
+        if not is_whole or not (steps == -1 or 1 <= steps <= MOST_PISSA_STEPS):  # type: ignore[operator] # is_whole
+            raise BadInput(f"{one.said} is -1 or a whole number from 1; got {shown(steps)}")
+        value = "pissa" if steps == -1 else f"pissa_niter_{steps}"
+        for taken in begun:
+            sheet.taken[sheet.taken.index(taken)] = replace(taken, value=value)
+        ours = f"method.init_lora_weights: {value}" if begun else None
+        note(sheet, one, ours, "" if begun else "counts only with pissa_init")
+
+
+def _unread(sheet: Sheet, kind: object) -> None:
+    """Take out options of other methods: these tools pass over them in silence."""
+    for taken in [*sheet.taken]:
+        section, _, name = taken.target.partition(".")
+        if section == "method" and kind not in READS.get(name, {kind}):
+            _take_out_as(sheet, taken, f"method.kind: {kind} does not read it")
+
+
+def _take_out_as(sheet: Sheet, taken: Taken, reason: str) -> None:
+    sheet.taken.remove(taken)
+    for index, change in enumerate(sheet.changes):
+        if change.key == taken.key and not taken.is_default:
+            sheet.changes[index] = replace(change, how=How.DROP, ours=None, reason=reason)
 
 
 def method(sheet: Sheet, *, default_alpha: bool) -> None:
     """Leave out what a full fine-tuning has no use for; LLaMA-Factory's alpha is twice the rank."""
+    _iterations(sheet)
     kinds = [one.value for one in sheet.taken if one.target == "method.kind"]
+    _unread(sheet, kinds[0] if kinds else "lora")
     ranks = [one for one in sheet.taken if one.target == "method.r"]
     if kinds == ["full"]:
         sheet.taken = [

@@ -80,7 +80,8 @@ _PASSED: tuple[Row, ...] = (
         *("log_level", "log_level_replica", "log_on_each_node", "project", "trackio_space_id"),
         *("trackio_bucket_id", "trackio_static_space_id", "bf16_full_eval", "fp16_full_eval"),
     ),
-    *extra("neftune_noise_alpha", "label_smoothing_factor", off=(None, 0)),
+    take("neftune_noise_alpha", "train.neftune_noise_alpha", off=(None, 0)),
+    *extra("label_smoothing_factor", off=(None, 0)),
     take("report_to", "train.extra.report_to", trackers),
 )
 

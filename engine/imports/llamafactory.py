@@ -8,10 +8,14 @@ from .hf_arguments import ARGUMENTS
 from .llamafactory_other import OTHER
 from .reasons import EVALUATED, IMAGES, KERNELS, PLANNED, PREPARED, SECRETS, TEMPLATE, WATCHED, WEIGHTS
 from .rows import Role, Row, Table, drop, only_with, refuse, secret, table, take, use
-from .values import held_out, modules, negated, when_true, words
+from .values import held_out, last_layers, modules, negated, when_true, words
 
 _QUANTIZED = "; plan.quantization: nf4 with method.kind: lora"
 _LITTLE_MEMORY = "is not there yet; for as little memory: method.kind: lora, or plan.offload_optimizer: cpu"
+_LOW_RANK = (
+    "its rank, interval and scale have other defaults in transformers; say them there: train.optim: {optim}, "
+    "train.extra: {{optim_args: ...}}; for as little memory: method.kind: lora"
+)
 
 STAGES = words(
     {"sft": "sft", "pt": "pt", "rm": "rm", "dpo": "dpo", "kto": "kto"},
@@ -30,18 +34,23 @@ _METHOD: tuple[Row, ...] = (
     take("lora_target", "method.target_modules", modules),
     take("additional_target", "method.modules_to_save", modules),
     take("loraplus_lr_ratio", "method.loraplus_lr_ratio"),
-    *only_with("loraplus_lr_ratio", "loraplus_lr_embedding"),
+    *refuse("peft's 1e-6 is taken; leave it out", "loraplus_lr_embedding", off=(None, 1e-6, "1e-6", "1e-06")),
     take("use_rslora", "method.use_rslora", off=(None, False)),
     take("use_dora", "method.use_dora", off=(None, False)),
-    *refuse("PiSSA is not there yet; a plain LoRA with a higher method.r learns nearly as well",
-            "pissa_init"),
-    *only_with("pissa_init", "pissa_iter", "pissa_convert"),
+    take("pissa_init", "method.init_lora_weights", when_true("pissa_niter_16"), off=(None, False)),
+    use("pissa_iter", Role.PISSA_STEPS),
+    *drop("a finished PiSSA adapter is always turned to a plain LoRA", "pissa_convert"),
     *refuse("training on top of an adapter is not there yet; merge it into the model first",
             "adapter_name_or_path", "create_new_adapter"),
     *drop("counts only with adapter_name_or_path", "adapter_folder"),
-    *only_with("finetuning_type: freeze", "freeze_trainable_layers", "freeze_trainable_modules",
-               "freeze_extra_modules"),
-    *only_with("finetuning_type: oft", "module_dropout", "oft_rank", "oft_block_size", "oft_target"),
+    take("freeze_trainable_layers", "method.num_trainable_layers", last_layers),
+    *refuse("whole layers are trained; leave it out, or say all", "freeze_trainable_modules",
+            off=(None, "all")),
+    take("freeze_extra_modules", "method.modules_to_save", modules),
+    take("oft_block_size", "method.oft_block_size", off=(None, 0)),
+    take("oft_target", "method.target_modules", modules),
+    *refuse("the size of the blocks is given instead: oft_block_size", "oft_rank", off=(None, 0)),
+    *refuse("rotations are trained without dropout; leave it out", "module_dropout", off=(None, 0)),
     *refuse("block expansion is not there yet; method.kind: lora", "use_llama_pro"),
     *refuse("weights purely in bf16 are not there yet; plan.mixed_precision: bf16", "pure_bf16"),
 )  # fmt: skip
@@ -66,19 +75,19 @@ _PREFERENCE: tuple[Row, ...] = (
 )  # fmt: skip
 
 _OPTIMIZERS: tuple[Row, ...] = (
-    *refuse(f"GaLore {_LITTLE_MEMORY}", "use_galore"),
+    *refuse(_LOW_RANK.format(optim="galore_adamw"), "use_galore"),
     *only_with("use_galore", "galore_target", "galore_rank", "galore_update_interval", "galore_scale",
                "galore_proj_type", "galore_layerwise"),
-    *refuse(f"APOLLO {_LITTLE_MEMORY}", "use_apollo"),
+    *refuse(_LOW_RANK.format(optim="apollo_adamw"), "use_apollo"),
     *only_with("use_apollo", "apollo_target", "apollo_rank", "apollo_update_interval", "apollo_scale",
                "apollo_proj", "apollo_proj_type", "apollo_scale_type", "apollo_layerwise",
                "apollo_scale_front"),
     *refuse(f"BAdam {_LITTLE_MEMORY}", "use_badam"),
     *only_with("use_badam", "badam_mode", "badam_start_block", "badam_switch_mode", "badam_switch_interval",
                "badam_update_ratio", "badam_mask_mode", "badam_verbose"),
-    *refuse("Adam-mini is not there yet; train.optim: adafactor holds less than adamw_torch",
+    *refuse("Adam-mini is not there yet; train.optim: adafactor holds less than AdamW",
             "use_adam_mini"),
-    *refuse("Muon is not there yet; train.optim: adamw_torch", "use_muon"),
+    *refuse("Muon is not there yet; train.optim: adamw_torch_fused", "use_muon"),
     take("use_dft_loss", "train.extra.loss_type", when_true("dft"), off=(None, False)),
     *refuse("the ASFT loss is not in TRL; the plain loss, or train.extra: {loss_type: dft}", "use_asft_loss"),
     *only_with("use_asft_loss", "asft_alpha"),

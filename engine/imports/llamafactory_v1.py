@@ -5,7 +5,7 @@ Source: hiyouga/LLaMA-Factory at ff6d4d12e, src/llamafactory/v1/config and v1/pl
 
 from .reasons import CHATTING, FOLDER, KERNELS, PLANNED, TEMPLATE
 from .rows import Role, Row, drop, only_with, refuse, table, take, use
-from .values import modules, when_true, words
+from .values import last_layers, modules, when_true, words
 
 _PARALLEL = "tensor and context parallel are not there yet; plan.backend: fsdp splits the model"
 
@@ -25,9 +25,11 @@ _METHOD: tuple[Row, ...] = (
     *only_with("peft_config.export_dir", "peft_config.export_size", "peft_config.infer_dtype",
                "peft_config.export_hub_model_id", "peft_config.export_device",
                "peft_config.export_legacy_format"),
-    *only_with("peft_config.name: freeze", "peft_config.freeze_trainable_layers",
-               "peft_config.freeze_trainable_modules", "peft_config.freeze_extra_modules",
-               "peft_config.cast_trainable_params_to_fp32"),
+    take("peft_config.freeze_trainable_layers", "method.num_trainable_layers", last_layers),
+    *refuse("whole layers are trained; leave it out, or say all", "peft_config.freeze_trainable_modules",
+            off=(None, "all")),
+    take("peft_config.freeze_extra_modules", "method.modules_to_save", modules),
+    *drop("what is trained is always float32", "peft_config.cast_trainable_params_to_fp32"),
 )  # fmt: skip
 
 _ENGINE: tuple[Row, ...] = (
@@ -70,7 +72,7 @@ _TRAIN: tuple[Row, ...] = (
     take("num_train_epochs", "train.num_train_epochs", default=3.0),
     take("max_steps", "train.max_steps"),
     take("max_grad_norm", "train.max_grad_norm", default=1.0),
-    take("optim_config.name", "train.optim", words({"adamw": "adamw_torch"})),
+    take("optim_config.name", "train.optim", words({"adamw": "adamw_torch_fused"})),
     take("lr_scheduler_config.name", "train.lr_scheduler_type", default="constant"),
     take("lr_scheduler_config.warmup_ratio", "train.warmup_steps", off=(None, 0), default=0.0),
     take("optim_config.wd", "train.weight_decay", default=0.01),

@@ -35,6 +35,7 @@ class Role(StrEnum):
     MIXING = "how data is mixed"
     SHARES = "shares of the data"
     LOSS = "loss of preferences"
+    PISSA_STEPS = "iterations of PiSSA"
     BETA = "weight of the reference"
     EVAL_WHEN = "when to evaluate"
     SAVE_WHEN = "when to save"

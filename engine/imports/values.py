@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from ..specs.method import INIT_WEIGHTS
 from .rows import NOTHING, Convert, NotYet, Wrong
 
 _HIGHEST_SHARE = 0.5
@@ -101,6 +102,23 @@ def sampling(value: object) -> object:
     return when_true("group_by_length")(value)
 
 
+def last_layers(value: object) -> object:
+    """Return how many of the last layers are trained; below 0 LLaMA-Factory means the first ones."""
+    number = _number(value)
+    if number <= 0:
+        raise NotYet("ftwiz trains the last layers; give how many, from 1")
+    return value
+
+
+def initial_weights(value: object) -> object:
+    """Return what LoRA's matrices begin as."""
+    if value is True:
+        return NOTHING
+    if isinstance(value, str) and re.fullmatch(INIT_WEIGHTS, value):
+        return value
+    raise NotYet("is not there yet; gaussian, pissa and pissa_niter_16 are")
+
+
 def trackers(value: object) -> object:
     """Return the services that follow the run; none is none."""
     listed = value if isinstance(value, list) else [value]
@@ -120,14 +138,16 @@ def _number(value: object) -> float:
 _SAME_STEPS = {
     "adamw_hf": "adamw_torch",
     "adamw_bnb_32bit": "adamw_torch",
-    "paged_adamw_32bit": "adamw_torch",
-    "paged_adamw": "adamw_torch",
+    "paged_adamw": "paged_adamw_32bit",
+    "adamw_8bit": "adamw_bnb_8bit",
+    "paged_lion": "paged_lion_32bit",
+    "rmsprop_bnb": "rmsprop_bnb_32bit",
     "adamw_apex_fused": "adamw_torch_fused",
     "adamw_torch_npu_fused": "adamw_torch_fused",
     "adamw_torch_xla": "adamw_torch",
     "adamw": "adamw_torch",
 }
-"""Other ways to take the same steps of AdamW in 32 bits."""
+"""Other names, and other ways to take the same steps of AdamW in 32 bits."""
 
 
 def optimizer(value: object) -> object:

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from ..specs.job import ABSOLUTE_PATH, RUN_NAME, Job
+from ..specs.method import INIT_WEIGHTS
 
 _NOUNS = {
     "integer": "a whole number",
@@ -15,6 +16,7 @@ _NOUNS = {
 _PATTERNS = {
     RUN_NAME: "up to 64 letters, digits and ._- that begin with a letter or digit",
     ABSOLUTE_PATH: "a path that begins with /",
+    INIT_WEIGHTS: "one of default, gaussian, pissa, pissa_niter_N",
 }
 
 

@@ -31,6 +31,7 @@ def holdings_of(w: Workload) -> Holdings:
         w.method,
         w.adapter,
         num_trainable_layers=w.num_trainable_layers,
+        trained_modules=w.trained_modules,
         quantization=w.quantization,
     )
 

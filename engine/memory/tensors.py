@@ -112,6 +112,7 @@ def holdings(
     adapter: Adapter | None,
     *,
     num_trainable_layers: int | None = None,
+    trained_modules: tuple[str, ...] = (),
     quantization: Quantization | None = None,
 ) -> Holdings:
     """Return what a run holds.
@@ -126,7 +127,8 @@ def holdings(
     if method == "full":
         return Holdings(model, packed, plain, plain, (), ())
     if method == "freeze":
-        return Holdings(model, packed, plain, _last_layers(plain, model, num_trainable_layers or 0), (), ())
+        last = _last_layers(plain, model, num_trainable_layers or 0)
+        return Holdings(model, packed, plain, (*last, *_further(plain, trained_modules)), (), ())
     adapter = adapter or Adapter()
     if adapter.kind in LLAMA_ADAPTERS:
         return Holdings(model, packed, plain, (), (), ())
@@ -201,6 +203,19 @@ def _last_layers(plain: tuple[Part, ...], model: ModelSpec, wanted: int) -> tupl
         if part.where == "block" and part.path.removesuffix(".bias") in language
     )
     return tuple(Part(part.path, part.shape, count, "block", part.is_matrix) for part, count in kept if count)
+
+
+def _further(plain: tuple[Part, ...], names: tuple[str, ...]) -> tuple[Part, ...]:
+    """Modules outside the layers that are trained by name; of a tied output layer the embedding."""
+    outside = tuple(part for part in plain if part.where != "block")
+    is_tied = not any(part.where == "head" for part in outside)
+    wanted = {"embed_tokens" if is_tied and name in HEADS else name for name in names}
+    return tuple(
+        part
+        for part in outside
+        if any(f".{name}." in f".{part.path}." for name in wanted)
+        or (is_tied and part.where == "embedding" and wanted & EMBEDDINGS)
+    )
 
 
 def _parts(model: ModelSpec) -> tuple[LinearShape | FusedParameter | OtherModule, ...]:

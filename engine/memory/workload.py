@@ -64,10 +64,12 @@ class Recipe:
     """Of ``lora``."""
     num_trainable_layers: int | None = None
     """Of ``freeze``."""
+    trained_modules: tuple[str, ...] = ()
+    """Of ``freeze``: names of further modules."""
     quantization: Quantization | None = None
     precision: Precision = "bf16"
     """``mixed_precision`` of the trainer."""
-    optimizer: str = "adamw_torch"
+    optimizer: str = "adamw_torch_fused"
     clips_gradients: bool = True
     checkpointing: Checkpointing = "full"
     attention: AttentionKind | None = None
@@ -108,8 +110,10 @@ def workload_of(
         micro_batch_size=strategy.micro_batch_size,
         gradient_accumulation_steps=strategy.gradient_accumulation_steps,
         stage=job.stage,
-        method=job.method.kind,
+        method="lora" if job.method.kind == "oft" else job.method.kind,
         adapter=_adapter(job),
+        num_trainable_layers=job.method.num_trainable_layers if job.method.kind == "freeze" else None,
+        trained_modules=job.method.modules_to_save if job.method.kind == "freeze" else (),
         quantization=packing_of(strategy),
         precision=strategy.mixed_precision,
         optimizer=job.train.optim,
@@ -139,6 +143,7 @@ def recipe_workload(recipe: Recipe, model: ModelSpec, *, stack: Stack | None = N
         method=recipe.method,
         adapter=recipe.adapter if recipe.method == "lora" else None,
         num_trainable_layers=recipe.num_trainable_layers if recipe.method == "freeze" else None,
+        trained_modules=recipe.trained_modules if recipe.method == "freeze" else (),
         quantization=_stored(recipe, weights),
         weights=weights,
         trainable=trainable,
@@ -170,7 +175,7 @@ def _holds_reference(job: Job) -> bool:
     Reference answers that are computed before training leave none; grpo and rloo hold one only when they are
     held to it (trl 1.16, grpo_trainer.py and rloo_trainer.py: ``beta == 0.0``).
     """
-    if job.method.kind == "lora":
+    if job.method.adds_weights:
         return False
     if job.stage in SAMPLING:
         beta = job.rollout.beta
@@ -257,13 +262,18 @@ def master_format(precision: Precision) -> DType | None:
 
 def _adapter(job: Job) -> Adapter | None:
     method = job.method
-    if method.kind != "lora":
+    if not method.adds_weights:
         return None
     targets = method.target_modules
+    is_lora = method.kind == "lora"
     return Adapter(
+        kind=method.kind,
         rank=method.r,
         targets=(ALL_LINEAR,) if targets == ALL_LINEAR else tuple(targets),
-        dropout=method.lora_dropout,
+        use_dora=method.use_dora,
+        dropout=method.lora_dropout if is_lora else 0.0,
+        oft_block_size=method.oft_block_size,
+        modules_to_save=method.modules_to_save,
     )
 
 

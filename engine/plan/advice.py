@@ -31,7 +31,7 @@ def what_would_fit(job: Job, machine: Machine, fits: Fits) -> str:
 
 def _found(job: Job, machine: Machine, fits: Fits) -> Iterator[str | None]:
     yield _unpinned(job, machine, fits)
-    if job.method.kind == "full":
+    if not job.method.adds_weights:
         lora = job.model_copy(update={"method": job.method.model_copy(update={"kind": "lora"})})
         yield "method.kind lora" if fits(lora, machine) else None
     yield _shorter(job, machine, fits)

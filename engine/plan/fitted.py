@@ -216,7 +216,7 @@ def _is_looked_at(way: Strategy, job: Job) -> bool:
 
 def _moves_little(way: Strategy, job: Job) -> bool:
     """Whether a way moves an adapter's optimizer states unasked: they are small beside what else there is."""
-    is_small = job.method.kind == "lora" and job.method.r <= SMALL_RANK
+    is_small = job.method.kind == "oft" or (job.method.kind == "lora" and job.method.r <= SMALL_RANK)
     moves = way.backend == "zero" and way.offload_optimizer != "none"
     return is_small and moves and job.plan.offload_optimizer == "auto"
 

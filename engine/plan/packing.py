@@ -37,7 +37,7 @@ def choose_packings(
             hint = "change what does not fit, or set plan.quantization to none"
             raise BadInput(f"plan.quantization is {pinned}: {rule.text}", hint=hint)
         return (pinned,), ()
-    if job.method.kind == "full":
+    if not job.method.adds_weights:
         return ("none",), ()
     asked = job.plan.model_copy(update={"quantization": UNASKED})
     if rule := _broken(job.model_copy(update={"plan": asked}), devices):

@@ -8,10 +8,14 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from .data import NamedFormat
+from .method import Method as Method  # noqa: PLC0414 - a section of the job, asked for here
+from .method import Optimizer
+from .section import Auto, Names, PositiveInt
+from .section import Section as Section  # noqa: PLC0414 - its base, asked for here too
 from .workload import Stage
 
 DEMO_MODEL = "ftwiz:demo"
@@ -23,12 +27,6 @@ RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 ABSOLUTE_PATH = r"^/[^\x00-\x1f]*$"
 """A folder that every rank finds under the same name, wherever it was started."""
 
-Auto = Literal["auto"]
-"""Not pinned: decided by the planner or by the method, with a reason."""
-
-PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
-NonNegativeInt = Annotated[int, Field(ge=0, le=1_000_000_000)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]
 DataPath = Annotated[str, Field(min_length=1, max_length=4096)]
 DataPaths = Annotated[tuple[DataPath, ...], Field(strict=False, min_length=1, max_length=100)]
 Weight = Annotated[float, Field(gt=0, le=1_000_000)]
@@ -128,14 +126,6 @@ DpoLoss = Literal[
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
 
 
-class Section(BaseModel):
-    """A part of the job file: frozen, no unknown keys, no silent conversion."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
 class Model(Section):
     """Which model is trained."""
 
@@ -185,21 +175,6 @@ class Data(Section):
         return () if held_out is None else (held_out,) if isinstance(held_out, str) else held_out
 
 
-class Method(Section):
-    """Which weights are trained."""
-
-    kind: Literal["lora", "full"] = "lora"
-    """lora trains small added matrices (little memory); full trains every weight."""
-    r: int = Field(default=16, ge=1, le=4096)
-    """LoRA: rank of the added matrices. More learns more and costs more memory."""
-    lora_alpha: float = Field(default=32, gt=0, le=65536)
-    """LoRA: scale of the update; twice the rank is usual."""
-    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """LoRA: share of the adapter's input dropped while training."""
-    target_modules: Literal["all-linear"] | Names = "all-linear"
-    """LoRA: layers that get an adapter; all-linear takes every linear layer but the output head."""
-
-
 class Train(Section):
     """How it is trained; names as in Hugging Face's TrainingArguments."""
 
@@ -226,8 +201,11 @@ class Train(Section):
     """Pull of the weights towards zero."""
     max_grad_norm: float = Field(default=1.0, ge=0, le=1_000_000)
     """Gradients longer than this are cut; 0 cuts nothing."""
-    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"] = "adamw_torch"
-    """Optimizer."""
+    optim: Optimizer = "adamw_torch_fused"
+    """Optimizer, by its name in transformers. adamw_torch makes the same steps in more memory; lion and those
+    of 8 bits or paged need bitsandbytes, galore and apollo packages of their own."""
+    neftune_noise_alpha: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """sft: noise added to the embeddings of what is learned (NEFTune); 5 is usual. None when absent."""
     seed: int = Field(default=42, ge=0, le=4_294_967_295)
     """Seed of data order, dropout and adapter initialisation."""
     logging_steps: PositiveInt = 1

@@ -121,6 +121,8 @@ class Workload:
     adapter: Adapter | None = None
     num_trainable_layers: int | None = None
     """freeze: how many of the last layers are trained."""
+    trained_modules: tuple[str, ...] = ()
+    """freeze: ends of names of further modules that are trained."""
     quantization: Quantization | None = None
     weights: DType = "bf16"
     """Format of the loaded weights that are not quantized."""

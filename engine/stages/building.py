@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from ..errors import BadInput
-from . import chat
+from . import chat, freezing, methods
 from .common import Classes
 
 
@@ -80,7 +80,7 @@ def build(classes: Classes, parts: Parts, *, task: str = "CAUSAL_LM", **more: An
             train_dataset=dataset(parts.train_rows),
             eval_dataset=dataset(parts.eval_rows) if parts.eval_rows else None,
             processing_class=parts.tokenizer,
-            peft_config=adapter(parts.method, task),
+            peft_config=_prepared(parts, task),
             callbacks=list(parts.callbacks),
             **more,
         )
@@ -117,7 +117,7 @@ def read_reference_like(parts: Parts) -> None:
     take the newest revision.
     """
     revision = parts.source.get("revision")
-    if revision is not None and parts.method["kind"] != "lora":
+    if revision is not None and parts.method["kind"] not in methods.CONFIGS:
         parts.config.model_init_kwargs = {"revision": revision}
     parts.config.trust_remote_code = bool(parts.source.get("trust_remote_code"))
 
@@ -141,12 +141,28 @@ def count_pairs(trainer: Any) -> Any:
 
 def adapter(method: Mapping[str, Any], task: str) -> Any:
     """Return the configuration of the adapter, or ``None`` when every weight is trained."""
-    if method["kind"] == "full":
+    if method["kind"] not in methods.CONFIGS:
         return None
-    from peft import LoraConfig
+    import peft
 
-    arguments = {name: value for name, value in method.items() if name != "kind"}
-    return LoraConfig(task_type=task, **arguments)
+    arguments = {name: value for name, value in method.items() if name not in methods.NOT_PEFTS}
+    return getattr(peft, methods.CONFIGS[method["kind"]])(task_type=task, **arguments)
+
+
+def _prepared(parts: Parts, task: str) -> Any:
+    """Choose what of the model is trained, or return the adapter that is trained instead.
+
+    An adapter that begins as a part of the weights must be the same on every rank, and after a resume.
+    """
+    if parts.method["kind"] == "freeze":
+        freezing.freeze(
+            parts.model, parts.method["num_trainable_layers"], parts.method.get("modules_to_save", ())
+        )
+    if str(parts.method.get("init_lora_weights")).startswith("pissa"):
+        from transformers import set_seed
+
+        set_seed(parts.config.seed)
+    return adapter(parts.method, task)
 
 
 def first_line(error: Exception) -> str:

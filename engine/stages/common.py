@@ -7,6 +7,7 @@ from ..errors import BadInput
 from ..specs.data import DataSummary
 from ..specs.job import Job, Train
 from ..specs.machine import CPU
+from ..specs.optimizers import LOW_RANK
 from ..specs.plan import Strategy
 
 
@@ -129,7 +130,8 @@ def _batches(strategy: Strategy) -> dict[str, object]:
 
 def _optimization(job: Job, learning_rates: Mapping[str, float]) -> dict[str, object]:
     train = job.train
-    rate = learning_rates[job.method.kind] if train.learning_rate == "auto" else train.learning_rate
+    usual = learning_rates["lora" if job.method.adds_weights else "full"]
+    rate = usual if train.learning_rate == "auto" else train.learning_rate
     length: dict[str, object] = {"num_train_epochs": train.num_train_epochs}
     if train.max_steps is not None:
         length = {"max_steps": train.max_steps}
@@ -141,6 +143,9 @@ def _optimization(job: Job, learning_rates: Mapping[str, float]) -> dict[str, ob
         "weight_decay": train.weight_decay,
         "max_grad_norm": train.max_grad_norm,
         "optim": train.optim,
+        # GaLore and APOLLO treat matrices of layers on their own, and want them named (transformers 5.23).
+        **({"optim_target_modules": "all-linear"} if train.optim in LOW_RANK else {}),
+        **({} if train.neftune_noise_alpha is None else {"neftune_noise_alpha": train.neftune_noise_alpha}),
         "seed": train.seed,
     }
 

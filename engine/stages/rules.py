@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..specs.job import Job, Section
-from . import kto
+from ..specs.job import Job
+from ..specs.section import Section
+from . import kto, methods
 
 READS: Mapping[str, frozenset[str]] = {
     "beta": frozenset({"dpo", "kto", "orpo", "simpo"}),
@@ -129,6 +130,11 @@ def _groups(job: Job) -> Iterator[Problem]:
         yield Problem(key="rollout.scale_rewards", text=text, hint="set it to batch, none or auto")
 
 
+def _method(job: Job) -> Iterator[Problem]:
+    for key, text, hint in methods.contradictions(job):
+        yield Problem(key=key, text=text, hint=hint)
+
+
 RULES: tuple[Callable[[Job], Iterator[Problem]], ...] = (
     _unread_preference,
     _unread_rollout,
@@ -137,4 +143,5 @@ RULES: tuple[Callable[[Job], Iterator[Problem]], ...] = (
     _smooths,
     _rewards,
     _groups,
+    _method,
 )

@@ -7,7 +7,7 @@ import yaml
 from ..specs.data import DataSummary
 from ..specs.job import Job
 from ..specs.plan import Strategy
-from . import rules, sampling
+from . import methods, rules, sampling
 
 UNITS: Mapping[str, str] = {
     "rm": "pairs",
@@ -51,18 +51,8 @@ def render(
 
 
 def method(job: Job) -> dict[str, object]:
-    """Return which weights are trained; for lora with the arguments of peft's LoraConfig."""
-    chosen = job.method
-    if chosen.kind == "full":
-        return {"kind": "full"}
-    targets = chosen.target_modules
-    return {
-        "kind": "lora",
-        "r": chosen.r,
-        "lora_alpha": float(chosen.lora_alpha),
-        "lora_dropout": chosen.lora_dropout,
-        "target_modules": targets if isinstance(targets, str) else list(targets),
-    }
+    """Return which weights are trained; of adapters with the arguments of peft's configuration."""
+    return methods.section(job.method)
 
 
 def weights_dtype(job: Job, strategy: Strategy) -> str:
@@ -72,7 +62,7 @@ def weights_dtype(job: Job, strategy: Strategy) -> str:
     LoRA only reads are kept in the format that they are computed in, which halves their memory. DeepSpeed
     computes in the format that the model has, and keeps a float32 copy of what is trained itself.
     """
-    if job.method.kind == "full" and strategy.backend != "zero":
+    if not job.method.adds_weights and strategy.backend != "zero":
         return "float32"
     return {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}[strategy.mixed_precision]
 
@@ -127,9 +117,7 @@ def _data_comment(data: DataSummary) -> str:
 
 
 def _method_comment(job: Job) -> str:
-    if job.method.kind == "full":
-        return "every weight is trained"
-    return "small added matrices are trained (the arguments of peft.LoraConfig)"
+    return methods.COMMENTS[job.method.kind]
 
 
 def _rollout(job: Job) -> list[tuple[str, Mapping[str, object]]]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..rundir import RunFolder
 from ..specs.events import EndEvent
 from ..specs.job import Data
 from ..stages import Parts, check_arguments, rm, stage
-from . import packed
+from . import methods, packed
 from .engines import enter, reads_weights, save_whole
 from .loading import load_model, load_tokenizer, locate
 from .peaks import Peak, Peaks
@@ -55,6 +56,7 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, *, peaks: Peaks, resum
     check_world(rank, settings.strategy)
     enter(settings.strategy)
     packed.check_installed(settings.strategy)
+    methods.check_installed(settings.trainer["optim"])
     checkpoint = None if resume_from is None else _checkpoint(run, resume_from)
     rows = _rows(settings, voice)
     voice.say("importing the training stack")
@@ -69,7 +71,7 @@ def run_session(run: RunFolder, rank: Rank, voice: Voice, *, peaks: Peaks, resum
     if checkpoint is not None:
         voice.say(f"resuming from {checkpoint.name}")
     output = stage.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return _finish(around, stage, output)
+    return _finish(around, stage, output, settings.method)
 
 
 def _around(
@@ -123,15 +125,16 @@ class _Stage:
         )
         trainer = stage(settings.stage).trainer(parts)
         packed.settle(trainer, settings.strategy)
+        methods.settle(trainer, settings.method, around.group, around.run.path)
         events.bind(trainer)
         return cls(trainer=trainer, events=events, requests=requests)
 
 
-def _finish(around: "Surroundings", stage: _Stage, output: Any) -> Result:
+def _finish(around: "Surroundings", stage: _Stage, output: Any, method: Mapping[str, Any]) -> Result:
     """Save the model, and say how the attempt ended."""
     stopped = stage.requests.stopped
     if around.saves and not stopped:
-        _save_model(around.run, stage.trainer, around.group, around.voice)
+        _save_model(around, stage.trainer, method)
     stage.events.tell_peaks("end", stage.trainer.state.global_step)
     highest = reduce(Peak.merged, around.group.gather(around.peaks.whole))
     return _end(around.voice, stage.trainer, output, highest, stopped=stopped)
@@ -180,11 +183,13 @@ def _prompts(rows: Rows, settings: Settings, voice: Voice) -> list[Prompt]:
     return prompts
 
 
-def _save_model(run: RunFolder, trainer: Any, group: Group, voice: Voice) -> None:
+def _save_model(around: "Surroundings", trainer: Any, method: Mapping[str, Any]) -> None:
     """Write the model beside, then rename: ``model/`` is whole or absent."""
-    voice.say("saving the model")
+    run, group = around.run, around.group
+    around.voice.say("saving the model")
     beside = run.path / ".model"
     save_whole(trainer, str(beside))
+    methods.finish(trainer, method, group, run.path, saved=beside)
     group.wait()
     if group.rank.is_first:
         shutil.rmtree(run.final_model, ignore_errors=True)

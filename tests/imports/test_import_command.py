@@ -66,7 +66,7 @@ def test_json_holds_every_change_and_the_job(run_ftwiz: Callable, written: Writt
 @pytest.mark.parametrize(
     ("line", "code", "error"),
     [
-        ("pissa_init: true", 3, "pissa_init: true: PiSSA is not there yet"),
+        ("use_llama_pro: true", 3, "use_llama_pro: true: block expansion is not there yet"),
         ("lora_rnak: 3", 2, "LLaMA-Factory has no key 'lora_rnak'; did you mean 'lora_rank'?"),
     ],
 )

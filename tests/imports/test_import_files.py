@@ -139,7 +139,7 @@ def test_a_training_file_of_axolotl(written: Written, rows: Path) -> None:
     assert Path(job.data.path) == rows
     assert (job.data.format, job.data.eval_fraction) == ("messages", 0.05)
     assert (job.method.kind, job.method.r, job.plan.quantization) == ("lora", 32, "nf4")
-    assert (job.train.packing, job.train.optim, job.train.max_length) == (True, "adamw_torch", 4096)
+    assert (job.train.packing, job.train.optim, job.train.max_length) == (True, "paged_adamw_32bit", 4096)
     assert job.train.global_batch_size == 8
     assert job.plan.gradient_checkpointing is True
 
@@ -246,12 +246,12 @@ def test_a_line_break_in_a_value_stays_in_its_comment(written: Written, rows: Pa
     ("line", "instead"),
     [
         ("stage: ppo", "rloo or grpo"),
-        ("finetuning_type: freeze", "one of lora, full"),
+        ("use_llama_pro: true", "block expansion"),
         ("quantization_bit: 3", "plan.quantization: nf4"),
         ("use_galore: true", "method.kind: lora"),
-        ("use_dora: true", "ftwiz has no method.use_dora yet"),
+        ("freeze_trainable_layers: -2", "the last layers"),
         ("val_size: 100", "share"),
-        ("optim: adamw_8bit", "train.optim is one of"),
+        ("optim: adalomo", "train.optim is one of"),
         ("lr_scheduler_type: cosine_with_restarts", "lr_scheduler_type is one of"),
         ("neat_packing: true", "packing: true"),
     ],

@@ -17,10 +17,7 @@ from ftwiz.engine.job.schema import known_part
 from ftwiz.engine.stages.common import DECIDED_ELSEWHERE, KEPT
 
 OTHERS = ("DPOConfig", "KTOConfig", "RewardConfig", "GRPOConfig", "RLOOConfig")
-LATER = {
-    "method.modules_to_save", "method.loraplus_lr_ratio", "method.use_rslora", "method.use_dora",
-    "method.target_parameters",
-}  # fmt: skip
+LATER = {"method.target_parameters"}
 """Keys of ours that may come; until then a file that needs one is refused."""
 
 

@@ -1,11 +1,13 @@
 """A wrong key or value is named with its place, what is allowed and what was meant: cases I1 and I2."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 
 from ftwiz.engine.errors import BadInput
 from ftwiz.engine.job.schema import allowed, fields
+from ftwiz.engine.specs.method import Optimizer
 
 STAGES = "pt, sft, rm, dpo, kto, orpo, simpo, grpo, rloo"
 
@@ -73,7 +75,7 @@ def test_there_are_numbers_in_that_test() -> None:
         (
             "optim: adamw_troch",
             (
-                "train.optim must be one of adamw_torch, adamw_torch_fused, adafactor, sgd; "
+                f"train.optim must be one of {', '.join(get_args(Optimizer))}; "
                 "got 'adamw_troch'; did you mean 'adamw_torch'?"
             ),
         ),

@@ -136,7 +136,7 @@ def test_a_small_job_is_a_small_file_with_a_word_on_each_line() -> None:
         data=Data(path="/d/rows.jsonl"),
         train=Train(learning_rate=2e-4),
     )
-    assert dump_job(job).splitlines()[-10:] == [
+    assert dump_job(job).splitlines()[-13:] == [
         "stage: sft  # Kind of training: sft is supervised fine-tuning on examples",
         "",
         "method:  # Which weights are trained",
@@ -144,9 +144,12 @@ def test_a_small_job_is_a_small_file_with_a_word_on_each_line() -> None:
         "",
         "train:  # How it is trained",
         "  num_train_epochs: 3.0  # Passes over the data",
-        "  global_batch_size: 16  # Sequences per optimizer step, all devices together",
+        "  # Sequences per optimizer step, all devices together (rm, dpo, orpo, simpo: pairs; grpo, rloo: sampled",
+        "  # answers)",
+        "  global_batch_size: 16",
         "  max_length: 1024       # Longest sequence in tokens; longer ones are cut",
-        "  learning_rate: 0.0002  # Peak step size; auto is 2e-4 for lora and 2e-5 for full",
+        "  # Peak step size; auto is what suits stage and method: 2e-4 for sft with lora, 2e-5 with full",
+        "  learning_rate: 0.0002",
     ]
 
 
@@ -156,7 +159,7 @@ def test_a_text_of_several_lines_is_written_as_a_block() -> None:
 
 
 def test_no_line_is_long() -> None:
-    extra = {"optim_args": "x" * 30, "neftune_noise_alpha": 5.0}
+    extra = {"optim_args": "x" * 30, "label_smoothing_factor": 0.5}
     job = Job(
         model=Model(name_or_path="gpt2"), data=Data(path="/d", num_rows=5), train=Train(extra=extra, seed=1)
     )

@@ -77,7 +77,7 @@ trainer:
   warmup_steps: 0.03
   weight_decay: 0.0
   max_grad_norm: 1.0
-  optim: adamw_torch
+  optim: adamw_torch_fused
   seed: 42
   max_length: 1024
   packing: false
