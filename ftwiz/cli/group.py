@@ -26,12 +26,13 @@ VERBS = {
     "logs": Verb("runs", "Print what the ranks wrote."),
     "stop": Verb("runs", "Save a checkpoint and stop."),
     "resume": Verb("run", "Go on from the newest one."),
+    "export": Verb("export", "Write a run's model for from_pretrained."),
     "plan": Verb("plan", "Show the plan of a job and its reasons; start nothing."),
     "estimate": Verb("estimate", "Say what training takes on device, host and disk, and why."),
     "check": Verb("check", "Find everything that can fail in a job; --smoke N tries it."),
-    "devices": Verb("devices", "Show accelerators, links, host, disks and network."),
-    "doctor": Verb("doctor", "Find what keeps training from working here, and what to do."),
-    "models": Verb("models", "Find models: on this machine first, then in the catalogue."),
+    "devices": Verb("devices", "Show the machine."),
+    "doctor": Verb("doctor", "Find what keeps it from training."),
+    "models": Verb("models", "Find models."),
     "import": Verb("import_", "Make a job of a file of another tool."),
     "data": Verb("data", "Show what rows teach."),
     "accuracy": Verb("accuracy", "Compare the estimate with measurements."),
@@ -41,7 +42,7 @@ VERBS = {
 
 LINES = (
     *(("run",), ("demo",), ("watch",), ("runs", "logs"), ("stop", "resume")),
-    *(("plan",), ("import", "data"), ("estimate",), ("check",), ("devices",), ("doctor",), ("models",)),
+    *(("plan",), ("import", "data"), ("estimate",), ("check",), ("devices", "doctor"), ("export", "models")),
     (("presets", "schema")),
 )
 """Verbs that share a line of the help, which has to fit on a screen of 24 lines."""
