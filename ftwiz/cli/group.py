@@ -3,7 +3,8 @@
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -48,6 +49,10 @@ LINES = (
 """Verbs that share a line of the help, which has to fit on a screen of 24 lines."""
 
 
+EDIT = "JOB.yaml"
+"""What stands in place of a command when a job file is named alone."""
+JOB_FILES = (".yaml", ".yml")
+
 MOST_CHARACTERS = 600
 """Of a message: enough for every reason, and not for all of what was typed by accident."""
 
@@ -79,6 +84,8 @@ class LazyGroup(click.Group):
         """Find the command, and on a misspelt one name the nearest."""
         if args[0] in VERBS:
             return super().resolve_command(ctx, args)
+        if args[0].endswith(JOB_FILES):
+            return EDIT, _edit_command(), args
         import difflib
 
         near = difflib.get_close_matches(args[0], VERBS, n=1)
@@ -99,19 +106,42 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="ftwiz %(version)s")
-@click.option("--preset", metavar="NAME", help="Start the wizard from a preset.")
+@click.option("--preset", metavar="NAME", help="Open a preset; --model --data --set, --yes starts it.")
+@click.option("--model", metavar="MODEL", hidden=True)
+@click.option("--data", metavar="FILE", hidden=True)
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, hidden=True)
+@click.option("--machine", "spec", metavar="SPEC", hidden=True)
+@click.option("--yes", is_flag=True, hidden=True)
 @click.option("--plain", is_flag=True, help="Ask line by line instead of a full screen.")
 @click.pass_context
-def group(context: click.Context, preset: str | None, *, plain: bool) -> None:
+def group(context: click.Context, /, **options: Any) -> None:
     """Plan, launch and watch fine-tuning runs. Without a command: the wizard."""
-    if context.invoked_subcommand is None:
-        from .wizard import wizard
+    from .wizard import Asked, wizard
 
-        context.exit(wizard(preset=preset, plain=plain))
-    if preset or plain:
+    asked = Asked(**options)
+    if context.invoked_subcommand is None:
+        context.exit(wizard(asked))
+    if context.invoked_subcommand == EDIT:
+        context.obj = asked
+    elif asked != Asked():
         raise click.UsageError(
-            f"--preset and --plain stand before no command, not before {context.invoked_subcommand!r}"
+            "options of the wizard (--preset, --model, --data, --set, --machine, --yes, --plain) stand "
+            f"before no command, not before {context.invoked_subcommand!r}"
         )
+
+
+def _edit_command() -> click.Command:
+    """Return what opens a job file in the wizard: ``ftwiz saved.yaml``."""
+
+    @click.command(EDIT)
+    @click.argument("job", type=click.Path(path_type=Path))
+    @click.pass_context
+    def edit(context: click.Context, job: Path) -> int:
+        from .wizard import edited, wizard
+
+        return wizard(edited(context.obj, job))
+
+    return edit
 
 
 def help_text() -> str:

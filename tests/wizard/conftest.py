@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from ftwiz.engine.job import LoadedJob, load_job
+from ftwiz.engine.job import LoadedJob, Source
+from ftwiz.engine.job.loader import load_file
 from ftwiz.engine.specs.machine import Device, Host, Machine
 
 GIB = 2**30
@@ -83,7 +84,7 @@ def preset(folder: Path) -> LoadedJob:
         home / "demo.jsonl",
         [{"question": f"Reverse the word: w{n}", "answer": f"{n}w"} for n in range(600)],
     )
-    return load_job(home / "demo.yaml")
+    return load_file(home / "demo.yaml", overrides=(), source=Source.PRESET)
 
 
 async def settled(pilot: Pilot[object]) -> None:
@@ -91,7 +92,8 @@ async def settled(pilot: Pilot[object]) -> None:
     app = pilot.app
     await pilot.pause()
     while any(
-        worker.group == "check" or (worker.group == "finish" and len(app.screen_stack) == 1)
+        worker.group in {"check", "help", "look"}
+        or (worker.group in {"finish", "pick", "review"} and len(app.screen_stack) == 1)
         for worker in app.workers
         if not worker.is_finished
     ):

@@ -18,7 +18,7 @@ def test_without_a_terminal_it_says_what_to_do_instead(run_ftwiz: Run) -> None:
 
 
 def test_lines_can_come_through_a_pipe_when_plain_is_asked_for(run_ftwiz: Run, home: Path) -> None:
-    done = run_ftwiz("--plain", text="\n\n\n\nmine.yaml\nno\n", cwd=home)
+    done = run_ftwiz("--plain", text="\n\n\n\n\n\nmine.yaml\nno\n", cwd=home)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.endswith("wrote mine.yaml\nstart it with: ftwiz run mine.yaml\n")
     assert run_ftwiz("run", "mine.yaml", "--dry-run", cwd=home).returncode == 0

@@ -1,11 +1,14 @@
 """How the wizard looks: pictures of fixed machines and answers, in two sizes."""
 
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
-from ftwiz.engine.job import LoadedJob
+from ftwiz.engine.hardware.written import parse_machine
+from ftwiz.engine.job import LoadedJob, load_preset
 from ftwiz.engine.specs.machine import Machine
 from ftwiz.tui.wizard.app import WizardApp
 
@@ -56,3 +59,16 @@ def test_over_the_form(
     keys: tuple[str, ...],
 ) -> None:
     assert snap_compare(WizardApp(cpu_box, preset), terminal_size=(80, 24), run_before=played(settle, *keys))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("keys", [(), ("f4",), ("f7", "f8")], ids=["no", "strategies", "review"])
+def test_what_does_not_fit_and_what_can_be_done(
+    snap_compare: Compare, folder: Path, settle: Settle, size: tuple[int, int], keys: tuple[str, ...]
+) -> None:
+    preset = load_preset("full-zero3", ["data.path=sums.jsonl"])
+    app = WizardApp(parse_machine("2xRTX-4090+128GB"), preset)
+    # The interpreter's path is this machine's own.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", "python")
+        assert snap_compare(app, terminal_size=size, run_before=played(settle, *keys))

@@ -16,7 +16,14 @@ from ftwiz.tui.wizard.app import WizardApp
 
 pytestmark = pytest.mark.timeout(60)
 
-ANSWERS = {"model": "Qwen/Qwen3-0.6B", "data": "sums.jsonl", "method": "lora", "name": "my-sums"}
+ANSWERS = {
+    "model": "Qwen/Qwen3-0.6B",
+    "data": "sums.jsonl",
+    "goal": "chat",
+    "method": "lora",
+    "settings": "train.max_length=512",
+    "name": "my-sums",
+}
 IN_TERMINAL = """
 import sys
 from pathlib import Path
@@ -50,7 +57,7 @@ def talk(cpu_box: Machine, preset: LoadedJob) -> Talk:
 
 
 def test_enter_takes_every_default_and_starts_the_demo(talk: Talk, folder: Path) -> None:
-    result, said = talk("", "", "", "", "", "")
+    result, said = talk("", "", "", "", "", "", "", "")
     assert result == WizardResult(job=load_job(folder / "demo.yaml").job, path=Path("demo.yaml"), launch=True)
     assert said[0] == "no accelerator found: training on 8 CPUs, 60.0 GiB of 64.0 GiB memory free"
     assert "  questions and answers, 540 rows to train on, 60 held out" in said
@@ -66,10 +73,10 @@ async def test_both_faces_write_the_same_file_from_the_same_answers(
     assert not result.launch
     app = WizardApp(cpu_box, preset)
     async with app.run_test() as pilot:
-        for field in ("model", "data", "name"):
+        for field in ("model", "data", "settings", "name"):
             app.query_one(f"#{field}", Input).value = ANSWERS[field]
             await pilot.pause()
-        await pilot.press("c", "down", "down", "left")
+        await pilot.press("c", "down", "down", "down", "right")
         await pilot.press("ctrl+s")
         while len(app.screen_stack) == 1:
             await pilot.pause(0.05)
@@ -92,8 +99,8 @@ async def test_both_faces_write_the_same_file_from_the_same_answers(
         ((":why",), "  no command :why. "),
         (("./nowhere",), "no such file or directory"),
         (("", "nowhere.jsonl"), "  nowhere.jsonl: cannot be read: No such file or directory"),
-        (("", "", "qlora"), "  qlora is no method: lora or full"),
-        (("", "", "", "two words"), "  letters, digits, dots"),
+        (("", "", "", "dora"), "  dora is no method: lora or qlora or full"),
+        (("", "", "", "", "", "two words"), "  letters, digits, dots"),
     ],
 )
 def test_commands_and_mistakes_are_answered_and_nothing_is_written(
@@ -108,14 +115,14 @@ def test_commands_and_mistakes_are_answered_and_nothing_is_written(
 def test_back_asks_again_and_shows_the_answer_that_was_given(talk: Talk) -> None:
     _, said = talk("Qwen/Qwen3-0.6B", "sums.jsonl", ":back", ":back", "", "")
     prompts = [line for line in said if line.endswith("]: ")]
-    assert prompts[2].startswith("Method")
+    assert prompts[2].startswith("Goal")
     assert prompts[3].endswith("[sums.jsonl]: ")
     assert prompts[4].endswith("[Qwen/Qwen3-0.6B]: ")
     assert prompts[5].endswith("[sums.jsonl]: ")
 
 
 def test_back_from_the_file_asks_for_the_name_again(talk: Talk, folder: Path) -> None:
-    result, _ = talk("", "", "", "", ":back", "other", "", "no")
+    result, _ = talk("", "", "", "", "", "", ":back", "other", "", "no")
     assert result is not None
     assert (result.path, result.launch) == (Path("other.yaml"), False)
     assert load_job(folder / "other.yaml").name == "other"
@@ -123,10 +130,10 @@ def test_back_from_the_file_asks_for_the_name_again(talk: Talk, folder: Path) ->
 
 def test_a_file_that_is_there_is_replaced_only_when_told_so(talk: Talk, folder: Path) -> None:
     (folder / "demo.yaml").write_text("precious", encoding="utf8")
-    result, said = talk("", "", "", "", "demo.yaml", "", "demo.yaml", ":quit")
+    result, said = talk("", "", "", "", "", "", "demo.yaml", "", "demo.yaml", ":quit")
     assert result is None
     assert (folder / "demo.yaml").read_text(encoding="utf8") == "precious"
-    result, said = talk("", "", "", "", "nowhere/a.yaml", "no", "demo.yaml", "yes", "no")
+    result, said = talk("", "", "", "", "", "", "nowhere/a.yaml", "no", "demo.yaml", "yes", "no")
     assert "  nowhere/a.yaml: cannot be written: No such file or directory" in said
     assert result is not None
     assert load_job(folder / "demo.yaml").job == result.job
@@ -158,7 +165,9 @@ def test_a_real_terminal_is_asked_line_by_line(terminal: "pexpect.spawn[str]", f
         ("Model: local folder", ""),
         ("Data: a .jsonl", "sums.jsonl"),
         ("200 rows", None),
-        ("Method: lora or full", "lora"),
+        ("Goal: chat", ""),
+        ("Method: lora, qlora or full", "lora"),
+        ("Settings: key=value", ""),
         ("Name of the run", ""),
         ("plan: the CPU", None),
         ("Job file", ""),

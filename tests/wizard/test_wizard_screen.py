@@ -149,13 +149,14 @@ async def test_one_can_go_back_and_every_answer_stays(wizard: Open, size: tuple[
     async with wizard(size=size) as driver:
         await driver.press("c")
         await driver.type("Qwen/Qwen3-0.6B")
-        await driver.press("enter", "enter", "enter")
+        await driver.press(*["enter"] * 5)
         assert driver.focused == "name"
-        for key, field in (("escape", "method"), ("ctrl+b", "data"), ("up", "model"), ("up", "model")):
+        back = (("escape", "settings"), ("ctrl+b", "method"), ("up", "goal"), ("up", "data"), ("up", "model"))
+        for key, field in back:
             await driver.press(key)
             assert driver.focused == field
         assert driver.app.query_one("#model", Input).value == "Qwen/Qwen3-0.6B"
-        await driver.press("down", "down", "down", "down")
+        await driver.press(*["down"] * 6)
         assert driver.focused == "start"
 
 
@@ -190,20 +191,20 @@ async def test_rows_of_ones_own_are_held_out_when_there_are_enough(wizard: Open,
 
 async def test_another_method_takes_its_own_learning_rate(wizard: Open) -> None:
     async with wizard() as driver:
-        await driver.press("c", "enter", "enter", "left")
+        await driver.press("c", "enter", "enter", "enter", "right")
         assert "little memory" in driver.says("method-note")
         job = driver.app.review.job
         assert job is not None
         assert (job.method.kind, job.train.learning_rate) == ("lora", "auto")
-        await driver.press("space")
+        await driver.press("left")
         assert driver.app.draft.answers.method == "full"
 
 
 async def test_a_name_that_was_chosen_stays(wizard: Open) -> None:
     async with wizard() as driver:
-        await driver.press("c", "enter", "enter", "enter")
+        await driver.press("c", *["enter"] * 5)
         await driver.type("mine")
-        await driver.press("escape", "escape")
+        await driver.press(*["escape"] * 4)
         await driver.type("sums.jsonl")
         assert driver.app.draft.answers.name == "mine"
 
@@ -249,7 +250,7 @@ async def test_tab_completes_a_path_and_goes_on_when_there_is_nothing_to_complet
         assert driver.app.query_one("#data", Input).value == "sums.jsonl"
         assert driver.focused == "data"
         await driver.press("tab")
-        assert driver.focused == "method"
+        assert driver.focused == "goal"
         await driver.press("shift+tab")
         await driver.type("emp")
         await driver.press("tab")
@@ -263,8 +264,9 @@ async def test_tab_completes_a_path_and_goes_on_when_there_is_nothing_to_complet
         (("question_mark",), "Writes these answers into a job file"),
         (("c", "f1"), "The model that training starts from. Local folder"),
         (("c", "down", "f1"), "The examples that the model learns from"),
-        (("c", "down", "down", "question_mark"), "lora trains small added matrices"),
-        (("c", "down", "down", "down", "f1"), "What you will call this training"),
+        (("c", "down", "down", "down", "question_mark"), "lora trains small added matrices"),
+        (("c", "down", "down", "f1"), "What the model is to learn"),
+        (("c", *["down"] * 5, "f1"), "What you will call this training"),
     ],
 )
 async def test_help_tells_what_a_field_is(wizard: Open, keys: tuple[str, ...], words: str) -> None:

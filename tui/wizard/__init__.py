@@ -7,17 +7,19 @@ and write one file, at the end.
 from ...engine.job import LoadedJob
 from ...engine.specs.machine import Machine
 from .save import WizardResult
+from .state import Opening
 
-__all__ = ["WizardResult", "run_wizard"]
+__all__ = ["Opening", "WizardResult", "run_wizard"]
 
 
-def run_wizard(machine: Machine, *, preset: LoadedJob) -> WizardResult | None:
+def run_wizard(machine: Machine, *, preset: LoadedJob, opening: Opening | None = None) -> WizardResult | None:
     """Show the wizard on the whole terminal and return what was written, or None when the user left.
 
     Args:
         machine: What was detected.
         preset: The job to begin with.
+        opening: How it begins: with what given beforehand, and on which screen.
     """
     from .app import WizardApp  # noqa: PLC0415 - the plain face needs no screen library
 
-    return WizardApp(machine, preset).run()
+    return WizardApp(machine, preset, opening).run()

@@ -1,5 +1,6 @@
 """The two dialogs of the wizard: where the job file goes, and what a field means."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -78,20 +79,23 @@ class SaveDialog(ModalScreen[Path | None]):
 
 
 class HelpDialog(ModalScreen[None]):
-    """A title and a few sentences; any key closes it."""
+    """A title, a few sentences and what it costs here; Escape, Enter and the like close it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,space,q,f1,ctrl+b", "dismiss", show=False)]
 
-    def __init__(self, title: str, text: str) -> None:
+    def __init__(self, title: str, text: str, costs: Sequence[str] = ()) -> None:
         super().__init__()
         self._title = title
         self._text = text
+        self._costs = costs
 
     def compose(self) -> ComposeResult:
         """Show the sentences."""
         with Vertical():
             yield Static(Content(self._title), classes="title")
             yield Static(Content(self._text), classes="text")
+            if self._costs:
+                yield Static(Content.styled("\n".join(self._costs), "$bright"), classes="costs")
             yield Static(keys_line((("esc", "back"),)), classes="keys-line")
 
 

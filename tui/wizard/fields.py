@@ -80,11 +80,20 @@ class Choice(Widget, can_focus=True):
     def render(self) -> Content:
         """Draw the options; the chosen one is told by its mark too, not by colour alone."""
         parts: list[Content | tuple[str, str]] = []
+        if sum(len(option) + 3 for option in self._options) > max(1, self.size.width):
+            place = f"{self._options.index(self.value) + 1} of {len(self._options)}"
+            style = "reverse bold" if self.has_focus else "$bright bold"
+            return Content.assemble((f"◂ {self.value} ▸", style), (f"  {place}", "$dim"))
         for option in self._options:
             chosen = option == self.value
             style = ("reverse bold" if self.has_focus else "$bright bold") if chosen else "$dim"
-            parts += [(f" {'●' if chosen else '○'} {option} ", style), ("  ", "")]
+            parts += [(f"{'●' if chosen else '○'} {option}", style), (" ", "")]
         return Content.assemble(*parts)
+
+    def offer(self, value: str) -> None:
+        """Make sure that a word is among the options."""
+        if value not in self._options:
+            self._options = (*self._options, value)
 
     def watch_value(self) -> None:
         """Tell the form."""

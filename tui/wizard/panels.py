@@ -22,11 +22,16 @@ def at(draft: Draft, position: int) -> Draft:
     return replace(draft, at=position)
 
 
-def header(machine: Machine) -> Content:
-    """Return the name of the program and what was detected."""
+def header(machine: Machine, notice: str = "") -> Content:
+    """Return the name of the program and what was detected; a notice stands in place of what it does."""
+    what = (
+        (f"  {notice}\n", "$warning")
+        if notice
+        else ("  fine-tune a language model on this machine\n", "$bright")
+    )
     return Content.assemble(
         ("ftwiz", "$accent bold"),
-        ("  fine-tune a language model on this machine\n", "$bright"),
+        what,
         (safe(words.machine_words(machine)), "$primary"),
     )
 
@@ -37,12 +42,17 @@ def note(field: Field, answers: Answers, review: Review, width: int) -> Content:
     return Content.assemble(first, *((f"\n{line}", "$dim italic") for line in rest))
 
 
-def plan(review: Review) -> Content:
-    """Return the plan in a sentence, and why."""
-    if review.plan_problem is not None:
-        return Content.assemble((safe(review.plan_problem), "$error"))
-    if review.plan is None:
+def plan(review: Review, bar: Content | None = None) -> Content:
+    """Return the plan in a sentence, and why; on a small screen what it takes in place of why."""
+    if review.plan is None and review.plan_problem is None:
         return Content.assemble(("as soon as the answers above can be used", "$dim"))
+    if bar is not None:
+        told: Part = (safe(review.plan_problem or ""), "$error")
+        if review.plan is not None and review.plan_problem is None:
+            told = (words.plan_words(review.plan), "$foreground")
+        return Content.assemble(told, "\n", bar) if review.plan else Content.assemble(told)
+    if review.plan is None or review.plan_problem is not None:
+        return Content.assemble((safe(review.plan_problem or ""), "$error"))
     reasons = "".join(f"\n{reason}" for reason in words.reason_words(review.plan))
     return Content.assemble((words.plan_words(review.plan), "$foreground"), (safe_lines(reasons), "$dim"))
 
@@ -76,22 +86,33 @@ def command(path: str) -> Content:
     return Content.assemble(("the same by hand  ", "$dim"), (f"ftwiz run {path}", "$accent"))
 
 
-def keys(field: Field | None, *, is_wide: bool) -> tuple[tuple[str, str], ...]:
-    """Return the keys that work where the focus is."""
+def keys(field: Field | None, *, is_wide: bool, can_launch: bool = True) -> tuple[tuple[str, str], ...]:
+    """Return the keys that work where the focus is; on a small screen the most needed ones."""
     file = () if is_wide else (("f3", "file"),)
+    more = (("f6", "presets"), ("f8", "review")) if is_wide else (("f8", "review"),)
     if field is None:
-        return (
-            ("enter", "start"),
+        first: tuple[tuple[str, str], ...] = (
+            ("enter", "start" if can_launch else "write"),
             ("c", "change"),
             ("f1", "help"),
             *file,
-            ("^s", "write only"),
-            ("q", "leave"),
+            ("f4", "strategies"),
+            *more,
         )
-    if field == "method":
-        first: tuple[tuple[str, str], ...] = (("←→", "choose"), ("enter", "next"))
-    elif field == "name":
-        first = (("enter", "next"),)
+        return (*first, ("^s", "write only"), ("q", "leave")) if is_wide else (*first, ("q", "leave"))
+    if field in {"method", "goal"}:
+        first = (("←→", "choose"),)
+    elif field == "model":
+        first = (("tab", "complete"), ("f5", "find"))
     else:
-        first = (("enter", "next"), ("tab", "complete"))
-    return (*first, ("esc", "back"), ("f1", "help"), ("f2", "start"), *file, ("^q", "leave"))
+        first = (("tab", "complete"),) if field in {"data", "settings"} else ()
+    return (
+        ("enter", "next"),
+        *first,
+        ("esc", "back"),
+        ("f1", "help"),
+        *file,
+        ("f4", "strategies"),
+        *(more if is_wide else ()),
+        ("^q", "leave"),
+    )

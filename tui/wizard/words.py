@@ -9,7 +9,7 @@ from ...engine.specs.model import ModelSpec
 from ...engine.specs.plan import Plan
 from ..text import count, percent, safe, shorten, size
 from .check import Review
-from .state import METHOD_WORDS, Answers, Field
+from .state import GOAL_WORDS, METHOD_WORDS, Answers, Field
 
 _FORMATS = {
     "messages": "conversations (messages)",
@@ -17,6 +17,17 @@ _FORMATS = {
     "alpaca": "instructions and outputs (Alpaca)",
     "prompt_completion": "questions and answers",
     "text": "plain text",
+    "self_instruct": "instructions and outputs (Self-Instruct)",
+    "preference": "preference pairs",
+    "preference_implicit": "preference pairs (the prompt in both)",
+    "preference_alpaca": "preference pairs (Alpaca)",
+    "preference_sharegpt": "preference pairs (ShareGPT)",
+    "unpaired": "rated answers",
+    "unpaired_alpaca": "rated answers (Alpaca)",
+    "unpaired_messages": "rated answers (messages)",
+    "unpaired_sharegpt": "rated answers (ShareGPT)",
+    "prompt_only": "prompts",
+    "mixed": "files of several formats",
 }
 _PRECISIONS = {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -51,7 +62,11 @@ def note_words(field: Field, answers: Answers, review: Review, width: int) -> li
     if field == "model":
         return [model_words(answers.model, review.model)]
     if field == "method":
-        return [METHOD_WORDS[answers.method]]
+        return [METHOD_WORDS.get(answers.method, "another kind of the job file's: see f1")]
+    if field == "goal":
+        return [GOAL_WORDS[answers.stage]]
+    if field == "settings" and not answers.settings:
+        return ["none: defaults, and what is planned for the machine"]
     if field == "data" and review.data is not None:
         share = 0.0 if review.job is None or review.data.num_eval_rows else review.job.data.eval_fraction
         held_out = f", {percent(share)} of them held out" if share else ""
@@ -92,20 +107,33 @@ def first_row_words(summary: DataSummary, width: int) -> str:
     row = summary.first_row
     if summary.shape == "text":
         return shorten(safe(str(row["text"])), width)
-    if summary.shape == "messages":
-        turns = _contents(row["messages"])
-        question, answer = turns[-2] if len(turns) > 1 else "", turns[-1]
-    else:
-        question, answer = _contents(row["prompt"])[-1], _contents(row["completion"])[0]
+    question, answer = _question_and_answer(summary)
+    if not answer:
+        return shorten(safe(question), width)
     arrow = " -> "
     room = max(0, width - len(arrow))
     answer = shorten(safe(answer), max(room // 2, room - len(question)))
     return f"{shorten(safe(question), max(0, room - len(answer)))}{arrow}{answer}"
 
 
+def _question_and_answer(summary: DataSummary) -> tuple[str, str]:
+    """Return the last turns of the first row; no answer where the row has none."""
+    row = summary.first_row
+    if summary.shape == "messages":
+        turns = _contents(row["messages"])
+        return (turns[-2] if len(turns) > 1 else "", turns[-1])
+    question = (_contents(row["prompt"]) or [""])[-1]
+    if summary.shape == "prompt_only":
+        return question, ""
+    if summary.shape == "preference":
+        return question, f"{_contents(row['chosen'])[-1]}, not: {_contents(row['rejected'])[-1]}"
+    mark = "" if summary.shape != "unpaired" else "(liked) " if row["label"] else "(disliked) "
+    return question, f"{mark}{_contents(row['completion'])[0]}"
+
+
 def _contents(messages: object) -> list[str]:
     assert isinstance(messages, list)
-    return [str(message["content"]) for message in messages if isinstance(message, Mapping)]
+    return [str(message.get("content") or "") for message in messages if isinstance(message, Mapping)]
 
 
 def plan_words(plan: Plan) -> str:
