@@ -12,7 +12,13 @@ from ..specs.machine import CPU
 from ..specs.model import ModelSpec
 from ..specs.plan import Cluster, Offload, Rule, Strategy
 from .launch import node_files, ranks_command, torchrun_command
-from .method_rules import PISSA_SPLIT_BY_FSDP, WHOLE_MATRICES
+from .method_rules import (
+    NO_ADAGRAD,
+    NO_BITSANDBYTES,
+    NO_SAVED_MODULES,
+    PISSA_SPLIT_BY_FSDP,
+    WHOLE_MATRICES,
+)
 from .rules import NOT_APPLE, NOT_REENTRANT, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
 
 NAME = "fsdp"
@@ -27,6 +33,9 @@ RULES = (
     OWN_MEMORY,
     WHOLE_8_BIT,
     WHOLE_MATRICES,
+    NO_ADAGRAD,
+    NO_BITSANDBYTES,
+    NO_SAVED_MODULES,
     PISSA_SPLIT_BY_FSDP,
     Rule(
         broken=lambda job, _devices: offloads_to(job.plan, "nvme"),

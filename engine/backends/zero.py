@@ -12,7 +12,7 @@ from ..specs.machine import CPU
 from ..specs.model import ModelSpec
 from ..specs.plan import Cluster, Offload, Rule, Strategy, ZeroStage
 from .launch import RUN_FOLDER, WORKER_MODULE, node_files, ranks_command, torchrun_command
-from .method_rules import PISSA_SPLIT_BY_ZERO, WHOLE_MATRICES
+from .method_rules import NO_ADAGRAD, PISSA_SPLIT_BY_ZERO, WHOLE_MATRICES
 from .rules import NOT_APPLE, OWN_MEMORY, WHOLE_8_BIT, WHOLE_DEVICES, offloads_to
 
 NAME = "zero"
@@ -95,6 +95,7 @@ RULES = (
     _CPU_IN_FLOAT32,
     _8_BIT_IS_WHOLE,
     WHOLE_MATRICES,
+    NO_ADAGRAD,
     PISSA_SPLIT_BY_ZERO,
 )
 

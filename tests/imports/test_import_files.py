@@ -268,6 +268,37 @@ def test_what_ftwiz_does_not_do_is_refused_with_what_it_does(
     assert instead in done.problems[0].message
 
 
+@pytest.mark.parametrize(
+    ("lines", "section", "expected"),
+    [
+        ("use_dora: true\nuse_rslora: true", "method", {"use_dora": True, "use_rslora": True}),
+        ("pissa_init: true", "method", {"init_lora_weights": "pissa_niter_16"}),
+        ("pissa_init: true\npissa_iter: 4", "method", {"init_lora_weights": "pissa_niter_4"}),
+        ("pissa_init: true\npissa_iter: -1", "method", {"init_lora_weights": "pissa"}),
+        ("loraplus_lr_ratio: 16", "method", {"loraplus_lr_ratio": 16}),
+        ("additional_target: lm_head,norm", "method", {"modules_to_save": ("lm_head", "norm")}),
+        ("freeze_trainable_layers: 4", "method", {"kind": "lora", "num_trainable_layers": 2}),
+        ("optim: adamw_8bit", "train", {"optim": "adamw_bnb_8bit"}),
+        ("optim: paged_adamw_8bit", "train", {"optim": "paged_adamw_8bit"}),
+        ("neftune_noise_alpha: 5", "train", {"neftune_noise_alpha": 5}),
+    ],
+)
+def test_methods_and_optimizers_are_translated(
+    written: Written, rows: Path, lines: str, section: str, expected: dict[str, object]
+) -> None:
+    keys = tuple(line.split(":", maxsplit=1)[0] for line in lines.splitlines())
+    kept = "".join(f"{old}\n" for old in LLAMAFACTORY.splitlines() if not old.startswith(keys))
+    part = getattr(job_of(import_files([written(f"{kept}{lines}\n")], Wishes(data=rows))), section)
+    assert {name: getattr(part, name) for name in expected} == expected
+
+
+def test_freezing_is_translated_with_its_layers_and_modules(written: Written, rows: Path) -> None:
+    kept = "".join(f"{old}\n" for old in LLAMAFACTORY.splitlines() if not old.startswith("finetuning_type"))
+    text = f"{kept}finetuning_type: freeze\nfreeze_trainable_layers: 4\nfreeze_extra_modules: lm_head\n"
+    method = job_of(import_files([written(text)], Wishes(data=rows))).method
+    assert (method.kind, method.num_trainable_layers, method.modules_to_save) == ("freeze", 4, ("lm_head",))
+
+
 def test_one_goes_without_a_key_when_one_says_so(written: Written, rows: Path) -> None:
     path = written(f"{LLAMAFACTORY}use_galore: true\n")
     assert import_files([path], Wishes(data=rows)).job is None

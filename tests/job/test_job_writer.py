@@ -137,14 +137,17 @@ def test_a_small_job_is_a_small_file_with_a_word_on_each_line() -> None:
         train=Train(learning_rate=2e-4),
     )
     assert dump_job(job).splitlines()[-13:] == [
-        "stage: sft  # Kind of training: sft is supervised fine-tuning on examples",
+        "stage: sft  # Kind of training",
         "",
         "method:  # Which weights are trained",
         "  kind: lora  # lora trains small added matrices (little memory); full trains every weight",
         "",
         "train:  # How it is trained",
         "  num_train_epochs: 3.0  # Passes over the data",
-        "  # Sequences per optimizer step, all devices together (rm, dpo, orpo, simpo: pairs; grpo, rloo: sampled",
+        (
+            "  # Sequences per optimizer step, all devices together (rm, dpo, orpo, simpo: pairs; "
+            "grpo, rloo: sampled"
+        ),
         "  # answers)",
         "  global_batch_size: 16",
         "  max_length: 1024       # Longest sequence in tokens; longer ones are cut",
