@@ -11,6 +11,7 @@ from ftwiz.engine.hardware.written import parse_machine
 from ftwiz.engine.job import LoadedJob, load_preset
 from ftwiz.engine.specs.machine import Machine
 from ftwiz.tui.wizard.app import WizardApp
+from ftwiz.tui.wizard.state import Opening
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -66,8 +67,8 @@ def test_over_the_form(
 def test_what_does_not_fit_and_what_can_be_done(
     snap_compare: Compare, folder: Path, settle: Settle, size: tuple[int, int], keys: tuple[str, ...]
 ) -> None:
-    preset = load_preset("full-zero3", ["data.path=sums.jsonl"])
-    app = WizardApp(parse_machine("2xRTX-4090+128GB"), preset)
+    opening = Opening(data="sums.jsonl")
+    app = WizardApp(parse_machine("2xRTX-4090+128GB"), load_preset("full-zero3"), opening)
     # The interpreter's path is this machine's own.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", "python")
