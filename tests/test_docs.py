@@ -216,6 +216,7 @@ def test_what_the_matrix_offers_is_taken_by_the_job_file(name: str, workspace: P
     (here,) = (here for row, _, here in MATRIX if row == name)
     for key, value in re.findall(r"`([a-z]+(?:\.\w+)*): ([^`]+)`", here):
         more = ["rollout.reward_functions=[r.py:f]"] if value in {"grpo", "rloo"} else []
+        more += ["method.kind=full"] if value.startswith(("galore", "apollo")) else []
         loaded = parse_job(JOB, name="job", base=workspace, overrides=[f"{key}={value}", *more])
         assert loaded.job
 
