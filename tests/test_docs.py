@@ -215,7 +215,8 @@ def test_every_row_of_the_matrix_says_where_it_stands() -> None:
 def test_what_the_matrix_offers_is_taken_by_the_job_file(name: str, workspace: Path) -> None:
     (here,) = (here for row, _, here in MATRIX if row == name)
     for key, value in re.findall(r"`([a-z]+(?:\.\w+)*): ([^`]+)`", here):
-        more = ["rollout.reward_functions=[r.py:f]"] if value in {"grpo", "rloo"} else []
+        rollout = [f"rollout.{one}" for one in ("reward_functions=[r.py:f]", "max_completion_length=8")]
+        more = [*rollout, "train.global_batch_size=8"] if value in {"grpo", "rloo"} else []
         more += ["method.kind=full"] if value.startswith(("galore", "apollo")) else []
         loaded = parse_job(JOB, name="job", base=workspace, overrides=[f"{key}={value}", *more])
         assert loaded.job
