@@ -179,7 +179,7 @@ def test_a_draft_comes_back_and_a_broken_one_is_no_draft(folder: Path) -> None:
 
 
 async def test_one_key_applies_the_change_that_fits(settle: Settle) -> None:
-    app = WizardApp(parse_machine(TWO_CARDS), load_preset("full-zero3"))
+    app = WizardApp(parse_machine(TWO_CARDS), load_preset("full-zero3"), Opening(at_review=True))
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         assert not app.review.is_ready

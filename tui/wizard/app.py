@@ -247,7 +247,7 @@ class WizardApp(LeanApp[WizardResult]):
             return
         await self._look()
         if not self.review.is_ready:
-            self.bell()
+            self._check()  # the form says why, and what would fit
             return
         can_launch = not self._opening.is_elsewhere
         path = self._path()
