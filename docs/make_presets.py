@@ -66,7 +66,7 @@ def _sections() -> Iterator[str]:
         table = ["| machine | plan | predicted |", "|---|---|---|"]
         table += [f"| {machine} | {' | '.join(planned(name, machine))} |" for machine in MACHINES]
         is_command = command.startswith("ftwiz ")
-        shown = f"```console\n$ {command}\n```" if is_command else command
+        shown = f"```sh\n{command}\n```" if is_command else command
         text = "\n".join(line for line in words if not line.startswith("     "))
         yield "\n\n".join([f"## {name}", shown, text.strip(), "\n".join(table)])
 
