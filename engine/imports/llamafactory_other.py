@@ -3,7 +3,7 @@
 from .reasons import CHATTING, FOLDER, PLANNED
 from .rows import Role, Row, drop, only_with, refuse, take, use
 
-_EXPORT = "merging and exporting are not there yet; peft's merge_and_unload, then save_pretrained, do it"
+_EXPORT = "exporting is a command: train with ftwiz, then ftwiz export RUN -o FOLDER"
 _ENGINE = "is an engine that ftwiz does not have; plan.backend: zero or fsdp splits the model over devices"
 _PROFILER = "the profiler is not there yet; ftwiz watch shows step time, utilisation and memory"
 

@@ -20,7 +20,7 @@ _METHOD: tuple[Row, ...] = (
     take("peft_config.modules_to_save", "method.modules_to_save", modules),
     *refuse("training on top of an adapter is not there yet; merge it into the model first",
             "peft_config.adapter_name_or_path"),
-    *refuse("merging and exporting are not there yet; peft's merge_and_unload, then save_pretrained, do it",
+    *refuse("exporting is a command: train with ftwiz, then ftwiz export RUN -o FOLDER",
             "peft_config.export_dir"),
     *only_with("peft_config.export_dir", "peft_config.export_size", "peft_config.infer_dtype",
                "peft_config.export_hub_model_id", "peft_config.export_device",
