@@ -34,7 +34,7 @@ TOGETHER = {
     "sharegpt": ["train.optim=sgd", "plan.mixed_precision=bf16", "method.kind=full"],
     "alpaca": ["train.optim=adamw_torch_fused", "train.packing=true", "train.assistant_only_loss=false"],
     "text": [
-        "train.extra={neftune_noise_alpha: 5}",
+        "train.neftune_noise_alpha=5",
         "train.lr_scheduler_type=linear",
         "plan.quantization=nf4",
         "plan.mixed_precision=bf16",

@@ -147,7 +147,7 @@ def test_every_planned_argument_is_known_to_the_installed_trainer(tmp_path: Path
         {
             "model": {"name_or_path": "/m"},
             "data": {"path": "/d"},
-            "train": {"eval_steps": 5, "save_steps": 5, "extra": {"neftune_noise_alpha": 5.0}},
+            "train": {"eval_steps": 5, "save_steps": 5, "extra": {"adam_beta2": 0.98}},
         }
     )
     strategy = Strategy(
