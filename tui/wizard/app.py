@@ -14,8 +14,6 @@ from textual.events import Resize
 from textual.widgets import Button, Input, Static
 
 from ...engine.job import LoadedJob, load_preset
-from ...engine.models import catalogue
-from ...engine.specs.job import DEMO_MODEL
 from ...engine.specs.machine import Machine
 from ..lean import LeanApp
 from ..text import safe
@@ -27,7 +25,7 @@ from .dialogs import HelpDialog, SaveDialog, keys_line
 from .draft import forget, keep, kept
 from .fields import Choice, TextField
 from .fix import Fix, cheapest_fix
-from .pick import find_ways, models_dialog, presets_dialog, strategies_dialog
+from .pick import find_ways, model_names, models_dialog, presets_dialog, strategies_dialog
 from .review import ReviewScreen
 from .save import WizardResult, completions, free_path
 from .settings import setting_completions
@@ -104,7 +102,7 @@ class WizardApp(LeanApp[WizardResult]):
         with Horizontal(id="body"):
             with Vertical(id="form"):
                 with VerticalScroll(can_focus=False):
-                    yield from self._row("model", TextField(answers.model, id="model", complete=_models))
+                    yield from self._row("model", TextField(answers.model, id="model", complete=model_names))
                     yield from self._row("data", TextField(answers.data, id="data", complete=completions))
                     methods = tuple(dict.fromkeys((*METHODS, answers.method)))
                     goals = tuple(dict.fromkeys((*GOALS, answers.goal)))
@@ -336,26 +334,36 @@ class WizardApp(LeanApp[WizardResult]):
         self._show()
 
     def _show(self) -> None:
+        """Show what is known, and once more when the layout that this makes has other widths."""
+        widths = self._show_in_widths()
+        self.call_after_refresh(lambda: widths == self._widths() or self._show_in_widths())
+
+    def _widths(self) -> tuple[int, int]:
+        """Return the columns of the notes beside the fields and of the panel at the side."""
+        note, side = self.query_one("#data-note").size.width, self.query_one("#side").size.width
+        return max(20, note), max(40, side - 3)
+
+    def _show_in_widths(self) -> tuple[int, int]:
         answers, review = self.draft.answers, self.review
-        width = max(20, self.query_one("#data-note").size.width)
+        width, side = widths = self._widths()
         for field in FIELDS:
             note = self.query_one(f"#{field}-note", Static)
             problem = review.problems.get(field)
             note.set_class(problem is not None, "problem")
             note.update(Content(safe(problem)) if problem else panels.note(field, answers, review, width))
         self.query_one("#header", Static).update(panels.header(self._machine, self._notice()))
-        self._show_plan(width)
+        self._show_plan(width, side)
         self.query_one("#file", Static).update(panels.job_file(review))
         path = str(self._path()) if review.job else "JOB.yaml"
         self.query_one("#command", Static).update(panels.command(path))
         self.query_one(f"#{START}", Button).set_class(not review.is_ready, "-not-ready")
         self._show_keys()
+        return widths
 
-    def _show_plan(self, width: int) -> None:
+    def _show_plan(self, width: int, side: int) -> None:
         review, is_wide = self.review, self.size.width >= WIDE
         small = None if is_wide else memory.compact(review, self._machine, self.fix, width)
         self.query_one("#plan", Static).update(panels.plan(review, small))
-        side = max(40, self.query_one("#side").size.width - 3)
         whole = memory.panel(review, self._machine, self.fix, side)
         self.query_one("#memory", Static).update(whole)
 
@@ -389,12 +397,3 @@ class WizardApp(LeanApp[WizardResult]):
 
 def _field(widget_id: str | None) -> Field:
     return next(field for field in FIELDS if field == widget_id)
-
-
-def _models(text: str) -> list[str]:
-    """Complete folders, the demo's name and the ids of the catalogue."""
-    if not text:
-        return []
-    demo = [DEMO_MODEL] if DEMO_MODEL.startswith(text) else []
-    known = sorted(one.id for one in catalogue.models() if one.id.lower().startswith(text.lower()))
-    return demo + known + [path for path in completions(text, files=()) if path.endswith("/")]

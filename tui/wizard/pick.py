@@ -17,10 +17,12 @@ from textual.widgets.option_list import Option
 
 from ...engine.job import load_preset, preset_names
 from ...engine.models import catalogue
+from ...engine.specs.job import DEMO_MODEL
 from ...engine.specs.machine import Machine
 from ..text import count, fit, safe
 from .check import Checker
 from .dialogs import keys_line
+from .save import completions
 from .state import METHODS, Answers
 from .strategies import Way, ways
 
@@ -219,3 +221,12 @@ def preset_rows(machine: Machine, text: str) -> Iterator[list[Row]]:
         shown = {"fits": "fits", "tight": "tight", "no": "does not fit", "unknown": "not known"}[word]
         badges[name] = ((shown, word),)
         yield rows()
+
+
+def model_names(text: str) -> list[str]:
+    """Complete folders, the demo's name and the ids of the catalogue."""
+    if not text:
+        return []
+    demo = [DEMO_MODEL] if DEMO_MODEL.startswith(text) else []
+    known = sorted(one.id for one in catalogue.models() if one.id.lower().startswith(text.lower()))
+    return demo + known + [path for path in completions(text, files=()) if path.endswith("/")]
