@@ -45,7 +45,7 @@ def pages(checker: Checker, review: Review, path: str) -> dict[str, Content]:
         ("files\n", "$dim"),
         (f"  {path}  the job file\n", "$foreground"),
         *(
-            (f"  {name}  {count(len(text))} characters\n", "$foreground")
+            (f"  {name}  {count(len(text.splitlines()))} lines\n", "$foreground")
             for name, text in prepared.files.items()
         ),
         (f"  these {count(len(prepared.files))} {_WHERE}\n", "$dim"),
