@@ -113,10 +113,10 @@ def test_run_follows_to_the_end_and_says_what_came_of_it(
 def test_two_ranks_stopped_and_resumed_lose_nothing(
     run_ftwiz: Ftwiz, job: Path, newest: Callable[[], RunFolder]
 ) -> None:
-    slow = ("--set", "train.global_batch_size=32", "--set", "train.max_steps=150")
+    slow = ("--set", "train.global_batch_size=256", "--set", "train.max_steps=80")
     assert run_ftwiz("run", job, *TWO_RANKS, *slow, "--name", "whole", timeout=150).returncode == 0
     whole = losses(newest())
-    assert len(whole) == 150
+    assert len(whole) == 80
     detached = run_ftwiz("run", job, *TWO_RANKS, *slow, "--detach", "--name", "parts", timeout=60)
     run = newest()
     assert (detached.returncode, detached.stdout) == (0, f"{run.id}\n")
