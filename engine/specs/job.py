@@ -188,7 +188,8 @@ class Train(Section):
     max_length: int = Field(default=1024, ge=8, le=100_000_000)
     """Longest sequence in tokens; longer ones are cut."""
     packing: bool = False
-    """Put several short examples into one sequence: faster, and examples may see where others end."""
+    """Put several short examples into one sequence: faster. Of sft, examples do not see each other; pt joins
+    texts and cuts them where a sequence is full."""
     assistant_only_loss: bool = True
     """Learn the answers only, not the questions."""
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = "auto"
